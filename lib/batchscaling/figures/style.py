@@ -1,0 +1,67 @@
+"""One look for every figure: the style, and one colour, line and marker for each optimizer."""
+
+import matplotlib as mpl
+
+STYLE = {
+    "figure.figsize": (7.2, 3.6),
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+LOOKS = {
+    "SGD": {"color": "#0072b2", "linestyle": "-", "marker": "o"},
+    "HeavyBall": {"color": "#d55e00", "linestyle": "--", "marker": "s"},
+    "Nesterov": {"color": "#a6611a", "linestyle": "-.", "marker": "^"},
+    "Adam": {"color": "#007a5e", "linestyle": (0, (5, 1, 1, 1)), "marker": "D"},
+    "KFAC": {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
+    "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
+    "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},
+}
+
+
+def use_style():
+    """Set matplotlib's defaults to the book's style."""
+    mpl.rcParams.update(STYLE)
+
+
+def look(name, *, marker=True):
+    """Return the keywords of `name`'s line: ``color``, ``linestyle`` and, unless refused, ``marker``.
+
+    Parameters
+    ----------
+    name : str
+        An optimizer's name, such as ``"SGD"`` or ``"HeavyBall"``, or ``"theory"``.
+    marker : bool
+        Whether to draw markers.
+
+    Returns
+    -------
+    dict
+        Keywords for ``Axes.plot``.
+
+    Raises
+    ------
+    ValueError
+        If no look is known for `name`.
+    """
+    if name not in LOOKS:
+        raise ValueError(f"name is {name!r}; allowed: one of {', '.join(map(repr, LOOKS))}")
+    keywords = dict(LOOKS[name])
+    if not marker:
+        keywords.pop("marker")
+    return keywords
