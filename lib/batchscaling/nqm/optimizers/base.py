@@ -1,0 +1,64 @@
+"""The one contract of all optimizers on the noisy quadratic model."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class LinearMethod(NamedTuple):
+    r"""The coefficients of a linear optimizer of n numbers a direction.
+
+    With state s, one step draws a gradient at the query point :math:`q^\top s` and moves by
+    :math:`s' = A s + b\,g`, where :math:`g = h\,q^\top s + \xi` and
+    :math:`\operatorname{var}\xi = c/B`. So the transition matrix is
+    :math:`F(h) = A + h\,b\,q^\top` and the noise enters along b.
+
+    Attributes
+    ----------
+    A : ndarray, shape (n, n)
+        What the step does without a gradient.
+    b : ndarray, shape (n,)
+        Where the gradient enters.
+    query : ndarray, shape (n,)
+        q: where the gradient is taken.
+    readout : ndarray, shape (n,)
+        The parameter whose risk is meant, as a combination of the state.
+    start : ndarray, shape (n,)
+        The state that belongs to the parameter value 1 before the first step.
+    """
+
+    A: np.ndarray
+    b: np.ndarray
+    query: np.ndarray
+    readout: np.ndarray
+    start: np.ndarray
+
+
+class Optimizer(ABC):
+    """Base of all optimizers: a frozen dataclass of hyperparameters that states its coefficients."""
+
+    @abstractmethod
+    def method(self):
+        """Return the coefficients as a `LinearMethod`."""
+
+    @property
+    @abstractmethod
+    def curvature_limit(self):
+        """The method is stable along curvature h > 0 if and only if h is below this number."""
+
+    def transition(self, curvature):
+        r"""Return the matrices :math:`F(h) = A + h\,b\,q^\top`.
+
+        Parameters
+        ----------
+        curvature : array_like, shape (...)
+
+        Returns
+        -------
+        ndarray, shape (n, n, ...)
+        """
+        method = self.method()
+        h = np.asarray(curvature, dtype=float)
+        axes = (slice(None), slice(None)) + (None,) * h.ndim
+        return method.A[axes] + h * np.outer(method.b, method.query)[axes]
