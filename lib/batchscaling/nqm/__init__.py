@@ -12,12 +12,14 @@ from batchscaling.nqm.risk import (
     steady_state_risk,
 )
 from batchscaling.nqm.sampling import sample_paths
+from batchscaling.nqm.tuning import Tuning, tune
 
 __all__ = [
     "HeavyBall",
     "NoisyQuadratic",
     "Optimizer",
     "SGD",
+    "Tuning",
     "convergence_rate",
     "is_stable",
     "risk",
@@ -26,4 +28,5 @@ __all__ = [
     "sample_paths",
     "steady_state_risk",
     "steps_to_target",
+    "tune",
 ]

@@ -1,7 +1,8 @@
-"""Matrix products with about 32 significant digits.
+"""Matrix sums and products with about 32 significant digits.
 
-A number is kept as an unevaluated sum ``high + low`` of two float64. Powers of a matrix need it:
-one rounding of ``1 - lr * curvature`` to float64 moves its billionth power by 1e-7.
+A number is kept as an unevaluated sum ``high + low`` of two float64; an array is a pair of arrays.
+Powers of a matrix need it: one rounding of ``1 - lr * curvature`` to float64 moves its billionth
+power by 1e-7, and near the limit of stability sums over such powers lose many digits more.
 
 Matrices have their two matrix axes first and any further axes behind, shape ``(n, m, ...)``, so
 that numpy's inner loops run over eigenvalues.
@@ -30,17 +31,32 @@ def two_product(a, b):
     return p, e
 
 
+def add(a, b):
+    """Add two pairs ``(high, low)``."""
+    high, rounding = two_sum(a[0], b[0])
+    return two_sum(high, rounding + (a[1] + b[1]))
+
+
 def matmul(a, b):
     """Multiply two pairs ``(high, low)`` of shapes ``(n, k, ...)`` and ``(k, m, ...)``."""
-    (a_high, a_low), (b_high, b_low) = a, b
-    high = low = 0.0
-    for k in range(b_high.shape[0]):
-        left, right = a_high[:, k, None], b_high[None, k]
-        p, e = two_product(left, right)
-        e = e + (left * b_low[None, k] + a_low[:, k, None] * right)
-        high, rounding = two_sum(high, p)
-        low = low + (rounding + e)
-    return two_sum(high, low)
+    total = None
+    for k in range(b[0].shape[0]):
+        left, left_low = a[0][:, k, None], a[1][:, k, None]
+        right, right_low = b[0][None, k], b[1][None, k]
+        product, rounding = two_product(left, right)
+        term = two_sum(product, rounding + (left * right_low + left_low * right))
+        total = term if total is None else add(total, term)
+    return total
+
+
+def transpose(a):
+    """Swap the two matrix axes of a pair."""
+    return a[0].swapaxes(0, 1), a[1].swapaxes(0, 1)
+
+
+def congruence(a, b):
+    """Return ``a b a^T`` for two pairs."""
+    return matmul(matmul(a, b), transpose(a))
 
 
 def _split(a):

@@ -15,6 +15,7 @@ for L = 1, 2, 4, ... by doubling. At L = 1 the bound is the risk itself.
 import numpy as np
 
 from batchscaling import _validation as check
+from batchscaling.nqm import _doubledouble as dd
 from batchscaling.nqm import moments
 from batchscaling.nqm.risk import require_stable
 
@@ -65,21 +66,21 @@ class _Walk:
     def __init__(self, problem, method):
         self.problem = problem
         self.method = method
-        self.difference = _difference(method, problem.curvature)
+        rest = (method.A - np.eye(len(method.A)))[..., None]
+        self.difference = rest + moments.outer(method.b, method.query) * problem.curvature  # F - I
         self._squarings = moments.squarings(method, problem.curvature)
         self._blocks = []
 
     def block(self, level):
         """Return P and C of 2**level steps and W, the squared sum of the outputs in them."""
         while len(self._blocks) <= level:
-            (P, _), C = next(self._squarings)
+            power, covariance = next(self._squarings)
             if self._blocks:
-                before, _, W = self._blocks[-1]
-                W = W + moments.congruence(before.transpose(1, 0, 2), W)
+                before, _, outputs = self._blocks[-1]
+                outputs = dd.add(outputs, dd.congruence(dd.transpose(before), outputs))
             else:
-                r = self.method.readout
-                W = np.outer(r, r)[..., None] + np.zeros_like(P)
-            self._blocks.append((P, C, W))
+                outputs = self._pair(moments.outer(self.method.readout, self.method.readout))
+            self._blocks.append((power, covariance, outputs))
         return self._blocks[level]
 
     def first_crossing(self, batch_size, target):
@@ -88,22 +89,21 @@ class _Walk:
         weight = 0.5 * problem.counts * problem.curvature
         start_weight = weight * problem.second_moment
         noise_weight = weight * problem.noise / batch_size
-        ones = np.ones((1, problem.curvature.size))
-        column, row = method.start[:, None] * ones, method.readout[:, None] * ones
-        psi = np.zeros(problem.curvature.size)
+        column = self._pair(method.start[:, None, None])  # F^t s0
+        row = self._pair(method.readout[None, :, None])  # r^T F^t
+        psi = self._pair(np.zeros((1, 1, 1)))
         step, level = 0, 0
         while True:
-            noise = noise_weight @ psi
+            noise = noise_weight @ psi[0][0, 0]
             if noise > target:
                 return None
-            phi = np.abs(method.readout @ column)
+            phi = np.abs(method.readout @ column[0][:, 0])
             if noise + start_weight @ phi**2 <= target:
                 return step
-            level = self._longest_safe(level, phi, column, start_weight, target, noise)
-            P, C, _ = self.block(level)
-            psi = psi + np.einsum("ik,ijk,jk->k", row, C, row)
-            column = np.einsum("ijk,jk->ik", P, column)
-            row = np.einsum("ik,ijk->jk", row, P)
+            level = self._longest_safe(level, phi, column[0][:, 0], start_weight, target, noise)
+            power, covariance, _ = self.block(level)
+            psi = dd.add(psi, dd.congruence(row, covariance))
+            column, row = dd.matmul(power, column), dd.matmul(row, power)
             step += 2**level
             level += 1
 
@@ -111,16 +111,14 @@ class _Walk:
         """Return the longest block, at most `level`, in which the risk stays above the target."""
         change = np.einsum("ijk,jk->ik", self.difference, column)
         while level > 0:
-            W = self.block(level)[2]
-            squares = np.maximum(np.einsum("ik,ijk,jk->k", change, W, change), 0)
+            outputs = self.block(level)[2][0]
+            squares = np.maximum(np.einsum("ik,ijk,jk->k", change, outputs, change), 0)
             lowest = np.maximum(phi - np.sqrt((2**level - 1) * squares), 0)
             if noise + start_weight @ lowest**2 > target * _MARGIN:
                 break
             level -= 1
         return level
 
-
-def _difference(method, curvature):
-    """Return F - I without the rounding of F, shape (n, n, k)."""
-    rest = method.A - np.eye(len(method.A))
-    return rest[..., None] + np.outer(method.b, method.query)[..., None] * curvature
+    def _pair(self, numbers):
+        numbers = numbers * np.ones_like(self.problem.curvature)
+        return numbers, np.zeros_like(numbers)

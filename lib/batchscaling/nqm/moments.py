@@ -11,9 +11,8 @@ Both come from powers of F by repeated squaring:
 .. math:: P_{2t} = P_t^2, \qquad C_{2t} = C_t + P_t C_t P_t^\top, \qquad
           C_t = \sum_{k<t} F^k b b^\top F^{k\top} .
 
-No eigenvectors are needed, so double and complex roots are ordinary cases. The powers are kept in
-double-double numbers (`_doubledouble`), so their error does not grow with t; the sums C have terms
-of one sign only.
+No eigenvectors are needed, so double and complex roots are ordinary cases. All is kept in pairs of
+numbers (`_doubledouble`), so that the error does not grow with t.
 """
 
 import itertools
@@ -36,23 +35,18 @@ def squarings(method, curvature):
     Yields
     ------
     P : pair of ndarray, shape (n, n, k)
-        High and low part of the power of F.
-    C : ndarray, shape (n, n, k)
+        Power of F.
+    C : pair of ndarray, shape (n, n, k)
         Covariance of the state for noise of variance one from a fixed start.
     """
-    gradient = np.outer(method.b, method.query)[..., None] * curvature
-    power = dd.two_sum(method.A[..., None] + np.zeros_like(gradient), gradient)
-    covariance = np.outer(method.b, method.b)[..., None] + np.zeros_like(gradient)
+    product, rounding = dd.two_product(outer(method.b, method.query), curvature)
+    high, low = dd.two_sum(method.A[..., None], product)
+    power = dd.two_sum(high, low + rounding)
+    covariance = _exact(outer(method.b, method.b) * np.ones_like(curvature))
     while True:
         yield power, covariance
-        P = power[0]
-        covariance = covariance + congruence(P, covariance)
+        covariance = dd.add(covariance, dd.congruence(power, covariance))
         power = dd.matmul(power, power)
-
-
-def congruence(P, C):
-    """Return ``P C P^T`` for stacks of shape (n, n, k)."""
-    return np.einsum("ilk,mlk->imk", np.einsum("ijk,jlk->ilk", P, C), P)
 
 
 def response(method, curvature, steps):
@@ -69,40 +63,52 @@ def response(method, curvature, steps):
     phi, psi : ndarray, shape (m, k)
         Response to the start, and to noise of variance one.
     """
-    phi = np.empty((len(steps), len(curvature)))
-    psi = np.empty_like(phi)
-    bits = max(1, int(np.max(steps)).bit_length())
+    bits = int(np.max(steps)).bit_length()
     levels = list(itertools.islice(squarings(method, curvature), bits))
+    distinct, position = np.unique(steps, return_inverse=True)
     rows = max(1, _CHUNK // len(curvature))
-    for first in range(0, len(steps), rows):
-        part = slice(first, first + rows)
-        phi[part], psi[part] = _combine(method, levels, steps[part])
-    return phi, psi
+    parts = [
+        _combine(method, levels, distinct[first : first + rows], len(curvature))
+        for first in range(0, len(distinct), rows)
+    ]
+    phi, psi = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return phi[position], psi[position]
 
 
-def _combine(method, levels, steps):
-    """Put the powers together by the binary digits of each step."""
-    shape = (1, len(method.readout), len(steps), levels[0][1].shape[-1])
-    high = np.broadcast_to(method.readout[None, :, None, None], shape).copy()
-    low = np.zeros(shape)  # together the row r^T F^t
-    psi = np.zeros(shape[2:])
-    for bit, (power, covariance) in enumerate(levels):
-        on = np.flatnonzero((steps >> bit) & 1)
-        if on.size == 0:
-            continue
-        row = high[0][:, on]
-        psi[on] += np.einsum("itk,ijk,jtk->tk", row, covariance, row)
-        step = tuple(part[:, :, None, :] for part in power)
-        high[:, :, on], low[:, :, on] = dd.matmul((high[:, :, on], low[:, :, on]), step)
-    phi = np.einsum("itk,i->tk", high[0], method.start)
-    return phi, psi
+def _combine(method, levels, steps, size):
+    """Put powers together by the binary digits of sorted steps; equal leading digits are shared."""
+    prefix = np.zeros(1, dtype=np.int64)
+    row = _exact(method.readout[None, :, None, None] * np.ones((1, size)))  # r^T F^t
+    psi = _exact(np.zeros((1, 1, 1, size)))
+    for bit in reversed(range(len(levels))):
+        parent = prefix
+        prefix = np.unique(steps >> bit)
+        origin = np.searchsorted(parent, prefix >> 1)
+        row, psi = ([part[:, :, origin] for part in pair] for pair in (row, psi))
+        on = np.flatnonzero(prefix & 1)
+        power, covariance = ([part[:, :, None] for part in pair] for pair in levels[bit])
+        before = [part[:, :, on] for part in row]
+        added = dd.add([part[:, :, on] for part in psi], dd.congruence(before, covariance))
+        after = dd.matmul(before, power)
+        for part, new in zip((*row, *psi), (*after, *added), strict=True):
+            part[:, :, on] = new
+    return np.einsum("itk,i->tk", row[0][0], method.start), psi[0][0, 0]
 
 
 def limit(method, curvature):
     r"""Return :math:`\sum_{k}\psi_k^2` over all steps, shape (k,), for a stable method."""
     total = np.zeros_like(curvature)
-    for (P, _), covariance in squarings(method, curvature):
+    for power, covariance in squarings(method, curvature):
         before = total
-        total = np.einsum("i,ijk,j->k", method.readout, covariance, method.readout)
-        if np.array_equal(total, before) and np.abs(P).max() < 1e-8:
+        total = np.einsum("i,ijk,j->k", method.readout, covariance[0], method.readout)
+        if np.array_equal(total, before) and np.abs(power[0]).max() < 1e-8:
             return total
+
+
+def outer(a, b):
+    """Return the outer product of two vectors, shape (n, n, 1)."""
+    return np.outer(a, b)[..., None]
+
+
+def _exact(numbers):
+    return numbers, np.zeros_like(numbers)

@@ -71,7 +71,7 @@ def risk_parts(problem, optimizer, steps):
         The loss left of the start, and what gradients of single examples add.
     """
     require_stable(problem, optimizer)
-    steps = _steps(steps)
+    steps = whole_steps(steps)
     method = optimizer.method()
     phi, psi = moments.response(method, problem.curvature, steps.ravel())
     half = 0.5 * problem.curvature
@@ -127,7 +127,7 @@ def convergence_rate(problem, optimizer):
     -------
     float
     """
-    _require_types(problem, optimizer)
+    require_types(problem, optimizer)
     matrices = np.moveaxis(optimizer.transition(problem.curvature), -1, 0)
     return float(np.abs(np.linalg.eigvals(matrices)).max())
 
@@ -144,7 +144,7 @@ def is_stable(problem, optimizer):
     -------
     bool
     """
-    _require_types(problem, optimizer)
+    require_types(problem, optimizer)
     return bool(problem.curvature.max() < optimizer.curvature_limit)
 
 
@@ -161,14 +161,16 @@ def require_stable(problem, optimizer):
         )
 
 
-def _require_types(problem, optimizer):
+def require_types(problem, optimizer):
+    """Raise a ``ValueError`` unless the two are a problem and an optimizer."""
     if not isinstance(problem, NoisyQuadratic):
         check.reject("problem", problem, "a NoisyQuadratic")
     if not isinstance(optimizer, Optimizer):
         check.reject("optimizer", optimizer, "an optimizer such as SGD(lr=0.1)")
 
 
-def _steps(steps):
+def whole_steps(steps):
+    """Return `steps` as an int64 array, or raise a ``ValueError``."""
     allowed = f"integers from 0 to {_MOST_STEPS}"
     numbers = np.asarray(steps)
     if numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):

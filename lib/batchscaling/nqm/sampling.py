@@ -3,7 +3,7 @@
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.nqm.risk import _require_types, _steps
+from batchscaling.nqm.risk import require_types, whole_steps
 
 
 def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
@@ -36,10 +36,10 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
     ValueError
         If an argument is out of its range.
     """
-    _require_types(problem, optimizer)
+    require_types(problem, optimizer)
     batch_size = check.positive("batch_size", batch_size)
     paths = check.integer("paths", paths, 1)
-    steps = _steps(steps)
+    steps = whole_steps(steps)
     times = steps.ravel()
     if np.any(np.diff(times) <= 0):
         check.reject("steps", steps.tolist(), "strictly increasing integers")
