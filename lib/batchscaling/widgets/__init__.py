@@ -1,0 +1,6 @@
+"""Interactive parts of the book: explorers that need no kernel, and controls for live notebooks."""
+
+from batchscaling.widgets.explorers import RiskExplorer
+from batchscaling.widgets.live import live
+
+__all__ = ["RiskExplorer", "live"]
