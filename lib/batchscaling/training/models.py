@@ -1,0 +1,77 @@
+"""Networks as pairs of pure functions over a dict of parameter tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from batchscaling._validation import integer, reject
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network as two pure functions.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(rng)`` returns the parameters, a dict of tensors, drawn from a `torch.Generator`.
+    apply : callable
+        ``apply(params, inputs)`` returns the outputs: one row an example.
+    """
+
+    init: Callable
+    apply: Callable
+
+
+def mlp(sizes):
+    """Return a multi-layer perceptron with ReLU units.
+
+    Layer ``l`` maps ``a`` to ``a @ weight_l + bias_l``. Weights start as normal numbers of
+    variance 2 / (inputs of the layer), biases at zero [1]_.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of every layer, inputs first, classes last; at least two numbers.
+
+    Returns
+    -------
+    Model
+        Its parameters are ``weight0`` of shape (sizes[0], sizes[1]), ``bias0`` of shape
+        (sizes[1],), and so on.
+
+    Raises
+    ------
+    ValueError
+        If `sizes` holds fewer than two numbers, or one that is not a positive integer.
+
+    References
+    ----------
+    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
+    """
+    try:
+        sizes = tuple(sizes)
+    except TypeError:
+        reject("sizes", sizes, "a sequence of at least two positive integers")
+    if len(sizes) < 2:
+        reject("sizes", sizes, "a sequence of at least two positive integers")
+    sizes = tuple(integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
+    layers = range(len(sizes) - 1)
+
+    def init(rng):
+        params = {}
+        for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+            scale = (2 / inputs) ** 0.5
+            params[f"weight{layer}"] = scale * torch.randn(inputs, outputs, generator=rng)
+            params[f"bias{layer}"] = torch.zeros(outputs)
+        return params
+
+    def apply(params, inputs):
+        for layer in layers:
+            inputs = torch.relu(inputs) if layer else inputs
+            inputs = inputs @ params[f"weight{layer}"] + params[f"bias{layer}"]
+        return inputs
+
+    return Model(init, apply)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+from torch import nn
+
+from batchscaling.training import digits, mlp
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data():
+    return digits()
+
+
+@pytest.fixture(scope="session")
+def model():
+    return mlp([64, 16, 10])
+
+
+@pytest.fixture(scope="session")
+def as_module():
+    """Return the function that builds the ordinary network with given parameters."""
+
+    def build(params):
+        layers = []
+        for layer in range(len(params) // 2):
+            weight, bias = params[f"weight{layer}"], params[f"bias{layer}"]
+            linear = nn.Linear(*weight.shape)
+            linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
+            layers += [linear, nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    return build

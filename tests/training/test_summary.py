@@ -1,0 +1,61 @@
+import numpy as np
+
+from batchscaling.training import TrialResults, grid, summarise
+
+
+def results(steps_to_target, trials):
+    steps = np.array(steps_to_target, dtype=float).ravel()
+    empty = np.zeros((len(steps), 1))
+    return TrialResults(
+        batch_size=32,
+        trials=trials,
+        steps=np.array([0]),
+        loss=empty,
+        accuracy=empty,
+        steps_to_target=steps,
+        diverged=np.zeros(len(steps), dtype=bool),
+    )
+
+
+def test_best_is_the_setting_with_the_fewest_median_steps():
+    trials = grid(range(3), lr=[0.1, 0.2, 0.4])
+    summary = summarise(results([[80, 90, 85], [np.inf, 40, 50], [45, 60, 70]], trials))
+    assert summary.batch_size == 32
+    assert summary.hyper["lr"].tolist() == [0.1, 0.2, 0.4]
+    assert summary.median.tolist() == [85, 50, 60]
+    assert summary.low.tolist() == [80, 40, 45]
+    assert summary.high.tolist() == [90, np.inf, 70]
+    assert summary.best == 1
+    assert summary.at_border == {"lr": False}
+
+
+def test_equal_medians_are_parted_by_the_mean():
+    trials = grid(range(3), lr=[0.1, 0.2, 0.4])
+    summary = summarise(results([[40, 50, 90], [40, 50, 60], [70, 70, 70]], trials))
+    assert summary.best == 1
+
+
+def test_border_is_flagged_for_each_hyperparameter_that_varies():
+    trials = grid(range(1), lr=[0.1, 0.2, 0.4], momentum=[0, 0.5, 0.9])
+    steps = np.array([[50, 40, 60], [40, 30, 50], [30, 20, 40]])
+    assert summarise(results(steps, trials)).at_border == {"lr": True, "momentum": False}
+
+    alone = grid(range(2), lr=[0.1])
+    assert summarise(results([10, 20], alone)).at_border == {"lr": False}
+
+
+def test_a_held_hyperparameter_leaves_the_other_settings_out():
+    trials = grid(range(1), lr=[0.1, 0.2, 0.4], momentum=[0, 0.9])
+    steps = np.array([[90, 10], [70, 20], [80, 30]])
+    summary = summarise(results(steps, trials), momentum=0)
+    assert summary.median.tolist() == [90, 70, 80]
+    assert summary.hyper["lr"][summary.best] == 0.2
+    assert summary.at_border == {"lr": False, "momentum": False}
+
+
+def test_target_never_reached_gives_none():
+    trials = grid(range(3), lr=[0.1, 0.2])
+    summary = summarise(results([[np.inf] * 3, [40, np.inf, np.inf]], trials))
+    assert summary.best is None
+    assert summary.at_border is None
+    assert summary.low.tolist() == [np.inf, 40]
