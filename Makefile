@@ -1,0 +1,57 @@
+# Two commands matter: `make book` and `make test`. `make help` lists the others.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SITE := _build/.site
+EXECUTED := _build/.executed
+
+files = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' \
+	-not -path '*.egg-info/*' 2>/dev/null)
+
+.PHONY: help book serve lab test bench refresh retarget clean
+
+help:  ## List the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+book: $(SITE)  ## Execute every chapter and build the site in _build/html
+	@echo "The book is in _build/html. Read it with: make serve"
+
+serve: $(SITE)  ## Show the site on http://127.0.0.1:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+lab: $(INSTALLED)  ## Open the chapters in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=chapters
+
+test: $(SITE)  ## Run every check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: $(INSTALLED)  ## Measure each chapter's run time and memory
+	$(BIN)/python -m tools.bench
+
+refresh: $(INSTALLED)  ## Execute all chapters in place and normalise them
+	$(BIN)/python -m tools.refresh
+
+retarget: $(INSTALLED)  ## Change the repository's address everywhere: URL=https://github.com/...
+	$(BIN)/python -m tools.address $(URL)
+
+clean:  ## Remove what was built, but not .venv
+	rm -rf _build .pytest_cache .hypothesis .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test]'
+	touch $@
+
+# A chapter's cached result is stale once the library or an installed version changes.
+$(EXECUTED): $(INSTALLED) $(filter %.py %.js,$(call files,lib))
+	rm -rf _build/.jupyter_cache
+	mkdir -p _build
+	touch $@
+
+$(SITE): $(EXECUTED) _config.yml _toc.yml tools/launch_buttons.py $(call files,chapters)
+	$(BIN)/jupyter-book build . --all --quiet --warningiserror --keep-going
+	touch $@

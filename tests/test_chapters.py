@@ -1,0 +1,302 @@
+"""Every chapter: its anatomy, its stored results, its time and its memory.
+
+The book's build has executed each chapter once, through the cache in `_build`; nbval executes it
+once more here and compares.
+"""
+
+import copy
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from jupyter_cache import get_cache
+
+from tools import anatomy, book
+from tools.measure import PeakMemory
+
+MEMORY = 1.2 * 2**30  # bytes; free Binder's size
+SECONDS = 60  # of one chapter
+ALL_SECONDS = 120  # of all chapters
+
+chapters = pytest.mark.parametrize(
+    "path", [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in book.chapters()]
+)
+
+
+def run_nbval(path):
+    """Execute a notebook and compare its outputs, strictly where every machine agrees on them."""
+    mode = "--nbval" if path.parent.name in anatomy.WITHOUT_TORCH else "--nbval-lax"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mode, str(path)]
+    with PeakMemory() as memory:
+        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, timeout=300)
+    return done, memory.peak
+
+
+@chapters
+def test_stored_outputs_and_memory(path):
+    done, peak = run_nbval(path)
+    assert done.returncode == 0, done.stdout
+    assert peak < MEMORY, f"{peak / 2**20:.0f} MiB"
+
+
+@chapters
+def test_anatomy(path):
+    assert anatomy.problems(path) == []
+
+
+def test_run_times_in_the_book():
+    cache = get_cache(book.ROOT / "_build" / ".jupyter_cache")
+    seconds = {}
+    for record in sorted(cache.list_cache_records(), key=lambda record: record.created):
+        seconds[record.uri] = record.data["execution_seconds"]
+    current = {str(path): seconds[str(path)] for path in book.chapters()}
+    assert max(current.values()) < SECONDS, current
+    assert sum(current.values()) < ALL_SECONDS, current
+
+
+def test_toc_names_notebooks_that_exist():
+    stored = {
+        path
+        for path in (book.ROOT / "chapters").rglob("[0-9]*.ipynb")
+        if ".ipynb_checkpoints" not in path.parts
+    }
+    assert stored == set(book.chapters())
+
+
+# What follows tests the checks themselves, on a small chapter that passes and on broken copies.
+
+OPENING = """\
+# A small chapter
+
+Does it pass?
+
+```{admonition} What you will learn
+:class: note chapter-box
+- One thing.
+- Another thing.
+
+Reading: about 1 minute · Running: about 1 second · You need: nothing
+```"""
+EXERCISES = """\
+## Exercises
+
+```{exercise}
+:label: small-ex1
+Add one and one.
+```
+
+```{solution-start} small-ex1
+:class: dropdown
+```"""
+SUMMARY = """\
+```{solution-end}
+```
+
+## Summary
+
+- One.
+- Two.
+- Three.
+
+## References
+
+```{bibliography}
+:filter: docname in docnames
+```
+"""
+
+
+def small_chapter():
+    """A chapter that passes all checks, with the outputs that it would have."""
+    markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    figure = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": "<Figure>"})
+    caption = {"caption": "A line.", "name": "fig-line"}
+    layout = {"figure": caption, "image": {"alt": "A line that rises from zero to one."}}
+    cells = [
+        markdown(OPENING),
+        code(anatomy.setup_cell(), metadata={"tags": ["hide-input"]}),
+        markdown("$$ x = 1 $$ (eq-small)\n\nSee {cite:t}`zhang2019`."),
+        code(
+            "from batchscaling.widgets import live\nplot()",
+            metadata={"mystnb": layout},
+            outputs=[figure],
+        ),
+        markdown("The line rises."),
+        code("assert slope > 0"),
+        markdown(EXERCISES),
+        code("print(1.234)", outputs=[nbformat.v4.new_output("stream", text="1.234\n")]),
+        markdown(SUMMARY),
+    ]
+    runs = 0
+    for cell in cells:
+        if cell.cell_type == "code":
+            runs += 1
+            cell.execution_count = runs
+    return nbformat.v4.new_notebook(metadata=copy.deepcopy(book.METADATA), cells=cells)
+
+
+def problems(notebook, tmp_path):
+    path = tmp_path / "nqm" / "01_small.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+    return anatomy.problems(path)
+
+
+def test_a_good_chapter_has_no_problem(tmp_path):
+    assert problems(small_chapter(), tmp_path) == []
+
+
+def edit(cell, old, new):
+    """Return a function that replaces text in one cell and makes sure that it was there."""
+
+    def apply(notebook):
+        source = notebook.cells[cell].source
+        assert old in source
+        notebook.cells[cell].source = source.replace(old, new)
+
+    return apply
+
+
+def layout(section, key, value):
+    """Return a function that changes the figure's layout."""
+
+    def apply(notebook):
+        notebook.cells[3].metadata.mystnb[section][key] = value
+
+    return apply
+
+
+def output(cell, **content):
+    """Return a function that adds an output to one cell."""
+
+    def apply(notebook):
+        notebook.cells[cell].outputs.append(nbformat.v4.new_output(**content))
+
+    return apply
+
+
+def attribute(cell, name, value):
+    """Return a function that sets one cell's attribute."""
+
+    def apply(notebook):
+        notebook.cells[cell][name] = value
+
+    return apply
+
+
+BROKEN = {
+    "no title": (edit(0, "# A small", "A small"), "opening: cell 0: must be markdown"),
+    "no question": (edit(0, "pass?", "pass."), "opening: cell 0: no question"),
+    "no box": (edit(0, "{admonition}", "{note}"), "opening: cell 0: has no box"),
+    "box without class": (edit(0, " chapter-box", ""), "opening: cell 0: has no box"),
+    "box too short": (edit(0, "- Another thing.\n", ""), "opening: cell 0: the box lists fewer"),
+    "no minutes": (edit(0, "about 1 minute", "short"), "opening: cell 0: the box lacks"),
+    "another set-up cell": (edit(1, "-q ", ""), "set_up: cell 1: is not the set-up cell"),
+    "set-up cell visible": (attribute(1, "metadata", {}), "set_up: cell 1: the set-up cell's only"),
+    "second install": (edit(5, "assert", "%pip install x\nassert"), "set_up: cell 5: installs"),
+    "long cell": (edit(7, "print", "1\n" * 20 + "print"), "lengths: cell 7: 21 lines"),
+    "not run": (attribute(7, "execution_count", None), "executed: code cells have not run"),
+    "run twice": (attribute(7, "execution_count", 9), "executed: code cells have not run"),
+    "error": (
+        output(7, output_type="error", ename="KeyError", evalue="", traceback=[]),
+        "executed: cell 7: ends in an error, KeyError",
+    ),
+    "warning": (
+        output(7, output_type="stream", name="stderr", text="careful"),
+        "executed: cell 7: writes to stderr: 'careful'",
+    ),
+    "no caption": (layout("figure", "caption", " "), "figures: cell 3: figure has no caption"),
+    "no name": (layout("figure", "name", ""), "figures: cell 3: figure's name is ''"),
+    "no alternative text": (layout("image", "alt", "Plot"), "figures: cell 3: figure has no alt"),
+    "SVG": (
+        output(3, output_type="display_data", data={"image/svg+xml": ""}),
+        "figures: cell 3: figure is SVG",
+    ),
+    "no sentence": (lambda nb: nb.cells.pop(4), "figures: cell 3: figure is not followed"),
+    "no assert": (edit(5, "assert ", ""), "figures: cell 5: follows a figure but asserts nothing"),
+    "empty assert": (edit(5, "slope > 0", "True"), "figures: cell 5: follows a figure but asserts"),
+    "no figure": (lambda nb: nb.cells[3].outputs.clear(), "figures: has no figure"),
+    "no summary": (edit(8, "## Summary", "## Outlook"), "sections: last three sections are"),
+    "short summary": (edit(8, "- Three.\n", ""), "sections: the summary lists fewer"),
+    "no bibliography": (edit(8, "{bibliography}", "{note}"), "sections: the references lack"),
+    "no exercise": (
+        lambda nb: [edit(6, EXERCISES, "## Exercises")(nb), edit(8, "{solution-end}", "{x}")(nb)],
+        "exercises: has no exercise",
+    ),
+    "no solution": (
+        edit(6, "{solution-start}", "{note}"),
+        "exercises: exercise small-ex1: found end where start",
+    ),
+    "solution without end": (
+        edit(8, "{solution-end}", "{note}"),
+        "exercises: exercise small-ex1: its solution does not end",
+    ),
+    "another's solution": (
+        edit(6, "{solution-start} small-ex1", "{solution-start} small-ex2"),
+        "exercises: exercise small-ex1: followed by the solution of small-ex2",
+    ),
+    "open solution": (
+        edit(6, ":class: dropdown\n", ""),
+        "exercises: exercise small-ex1: its solution is not a dropdown",
+    ),
+    "no numbered equation": (edit(2, " (eq-small)", ""), "mathematics: has no numbered"),
+    "no explorer": (edit(3, "batchscaling.widgets", "batchscaling"), "explorer: uses nothing"),
+    "unknown reference": (edit(2, "zhang2019", "nobody"), "citations: cites 'nobody'"),
+    "no reference": (edit(2, "{cite:t}`zhang2019`", "the paper"), "citations: cites nothing"),
+    "widget state": (
+        lambda nb: nb.metadata.update(widgets={}),
+        "metadata: metadata is not",
+    ),
+    "timings": (
+        attribute(7, "metadata", {"execution": {}}),
+        "metadata: cell 7: metadata holds timings",
+    ),
+    "imports torch": (edit(5, "assert", "import torch\nassert"), "torch_free: cell 5: imports"),
+    "imports training": (
+        edit(5, "assert", "from batchscaling.training import sgd\nassert"),
+        "torch_free: cell 5: imports",
+    ),
+    "too many digits": (
+        output(7, output_type="stream", name="stdout", text="risk 0.0123456"),
+        "printed_numbers: cell 7: prints 0.0123456",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_chapter_is_reported(case, tmp_path):
+    change, message = BROKEN[case]
+    notebook = small_chapter()
+    change(notebook)
+    assert [line for line in problems(notebook, tmp_path) if line.startswith(message)]
+
+
+def test_long_cells_on_the_whole_are_reported(tmp_path):
+    notebook = small_chapter()
+    for cell in notebook.cells[3:]:
+        if cell.cell_type == "code":
+            cell.source = "1\n" * 9 + cell.source
+    assert "lengths: median of 10 lines a code cell; allowed: 8" in problems(notebook, tmp_path)
+
+
+def test_every_check_has_a_broken_chapter():
+    reported = {message.split(":")[0] for _, message in BROKEN.values()}
+    assert reported == {check.__name__ for check in anatomy.CHECKS}
+
+
+@pytest.fixture(scope="module")
+def wrong_notebook(tmp_path_factory):
+    """A notebook that stores another result than it computes, and takes 300 MiB."""
+    code = nbformat.v4.new_code_cell("import numpy as np\nfilled = np.ones(300 * 2**17)\nprint(2)")
+    code.outputs = [nbformat.v4.new_output("stream", text="3\n")]
+    path = tmp_path_factory.mktemp("chapters") / "nqm" / "01_wrong.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(metadata=book.METADATA, cells=[code]), path)
+    return path
+
+
+def test_a_wrong_stored_output_and_its_memory_are_reported(wrong_notebook):
+    done, peak = run_nbval(wrong_notebook)
+    assert done.returncode == 1 and "mismatch 'stdout'" in done.stdout
+    assert 300 * 2**20 < peak < 600 * 2**20

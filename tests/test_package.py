@@ -1,0 +1,41 @@
+"""The package as a whole: what it imports, its version, its extras."""
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+import batchscaling
+
+WITHOUT_TORCH = ["batchscaling", "batchscaling.nqm", "batchscaling.figures", "batchscaling.widgets"]
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_import_without_torch(module):
+    code = f"import sys; sys.modules['torch'] = None; import {module}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_nqm_imports_nothing_else_of_the_package():
+    code = "import sys, batchscaling.nqm; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    parts = {name.split(".")[1] for name in done.stdout.split() if name.startswith("batchscaling.")}
+    assert parts == {"nqm", "_validation"}
+    assert not {"torch", "matplotlib", "ipywidgets"} & set(done.stdout.split())
+
+
+def test_version():
+    assert metadata.version("batchscaling") == batchscaling.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", batchscaling.__version__)
+
+
+def test_extras():
+    expected = {"train", "book", "test", "classroom", "cluster"}
+    assert set(metadata.metadata("batchscaling").get_all("Provides-Extra")) == expected
+
+
+def test_torch_is_in_one_extra_only():
+    needs = [need for need in metadata.requires("batchscaling") if need.startswith("torch")]
+    assert len(needs) == 1 and 'extra == "train"' in needs[0].replace("'", '"')

@@ -1,0 +1,25 @@
+"""What the other tools know about the book: where it is, which chapters it has, its address."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The metadata of every chapter: no versions, timings or widget models of the machine that ran it.
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def chapters(root=ROOT):
+    """Return the paths of all notebooks in the table of contents, in its order."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    files = (root / f"{entry['file']}.ipynb" for part in toc["parts"] for entry in part["chapters"])
+    return [file for file in files if file.exists()]
+
+
+def repository(root=ROOT):
+    """Return the repository's address, such as ``"https://github.com/owner/name"``."""
+    return yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]

@@ -1,0 +1,65 @@
+"""Execute chapters in place and store them in one form, so that a second run changes nothing.
+
+    python -m tools.refresh [chapter.ipynb ...]
+
+Without a name, all chapters in the table of contents.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from tools import anatomy, book
+from tools.setup_cell import setup_cell
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id
+TIMEOUT = 120  # seconds a cell
+
+
+def execute(notebook, folder):
+    """Run all cells of `notebook` in `folder`, in place."""
+    NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        coalesce_streams=True,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+
+
+def normalise(notebook):
+    """Bring metadata, set-up cell and outputs of `notebook` to the book's form, in place."""
+    notebook.metadata = nbformat.from_dict(book.METADATA)
+    notebook.nbformat_minor = 5
+    for cell in notebook.cells:
+        for key in ("execution", "collapsed", "scrolled"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+    setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    setup.source = setup_cell()
+    setup.metadata = nbformat.from_dict({"tags": ["hide-input"]})
+    return nbformat.validator.normalize(notebook)[1]
+
+
+def refresh(path):
+    """Execute and normalise the chapter at `path`."""
+    notebook = normalise(nbformat.read(path, as_version=4))
+    execute(notebook, path.parent)
+    nbformat.write(normalise(notebook), path)
+
+
+if __name__ == "__main__":
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or book.chapters()
+    found = 0
+    for chapter in paths:
+        refresh(chapter)
+        print(f"refreshed {chapter.relative_to(book.ROOT)}")
+        for problem in anatomy.problems(chapter):
+            found += 1
+            print(f"  {problem}")
+    sys.exit(f"{found} problems" if found else 0)
