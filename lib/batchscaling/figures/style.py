@@ -40,7 +40,7 @@ def use_style():
 
 
 def look(name, *, marker=True):
-    """Return the keywords of `name`'s line: ``color``, ``linestyle`` and, unless refused, ``marker``.
+    """Return the keywords of a line: ``color``, ``linestyle`` and, unless refused, ``marker``.
 
     Parameters
     ----------

@@ -63,4 +63,4 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
             state = np.tensordot(A, state, 1) + b[:, None, None] * gradient
         now = time
         losses[:, column] = 0.5 * np.tensordot(readout, state, 1) ** 2 @ h
-    return losses.reshape((paths,) + steps.shape)
+    return losses.reshape((paths, *steps.shape))

@@ -1,8 +1,8 @@
 """Best constant hyperparameters for each batch size.
 
 The search compares optimizers by bisection over steps in plain float64, many at a time: a grid
-over all hyperparameters, then ever finer grids around the best one of each batch size. The steps it
-reports are the exact first crossing of the optimizer it found.
+over all hyperparameters, then ever finer grids around the best one of each batch size. The last few
+are compared by their exact first crossing, and that is what is reported.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ _LOG_ONE_MINUS_MOMENTUM = (np.log(1e-5), 0.0)
 _GRID = {"lr": 120, "momentum": 20}
 _ROUNDS = 5
 _ZOOM_POINTS = 9
+_FINALISTS = 16
 _MOST_LEVELS = 45
 
 
@@ -102,28 +103,34 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     space = _Space(problem, optimizer, fixed)
     coarse = space.grid()
     tables = _Tables(problem, [space.optimizer(point) for point in coarse])
-    best, borders = [], []
+    found = []
     for batch_size in batch_sizes:
-        steps = tables.last_crossing(batch_size, target)
-        point = coarse[np.argmin(steps)]
+        points, steps = coarse, tables.last_crossing(batch_size, target)
         for round_ in range(1, _ROUNDS + 1):
-            near = space.around(point, round_)
-            finer = _Tables(problem, [space.optimizer(p) for p in near])
-            point = near[np.argmin(finer.last_crossing(batch_size, target))]
-        best.append(space.optimizer(point))
-        borders.append(space.on_border(point))
-    steps = [
-        steps_to_target(problem, found, batch_size, target)
-        for found, batch_size in zip(best, batch_sizes, strict=True)
-    ]
-    return Tuning(batch_sizes, np.array(steps, dtype=object), tuple(best), np.array(borders))
+            near = space.around(points[np.argmin(steps)], round_)
+            finer = _Tables(problem, [space.optimizer(point) for point in near])
+            points = np.concatenate([points, near])
+            steps = np.append(steps, finer.last_crossing(batch_size, target))
+        finalists = points[np.argsort(steps)[:_FINALISTS]]
+        found.append(min(_exact(space, finalists, batch_size, target)))
+    best = [space.optimizer(point) for _, point in found]
+    steps = np.array([None if np.isinf(s) else s for s, _ in found], dtype=object)
+    borders = np.array([space.on_border(point) for _, point in found])
+    return Tuning(batch_sizes, steps, tuple(best), borders)
+
+
+def _exact(space, points, batch_size, target):
+    """Yield the exact steps to target of each point, infinite if it is never reached."""
+    for point in points:
+        steps = steps_to_target(space.problem, space.optimizer(point), batch_size, target)
+        yield (np.inf if steps is None else steps), tuple(point)
 
 
 class _Space:
     """The searched hyperparameters: points are rows of search coordinates."""
 
     def __init__(self, problem, optimizer, fixed):
-        self.highest = problem.curvature.max()
+        self.problem = problem
         self.kind = optimizer
         self.fixed = fixed
         bounds = {"lr": _LR_LOGIT, "momentum": _LOG_ONE_MINUS_MOMENTUM}
@@ -155,16 +162,16 @@ class _Space:
         if "lr" in self.names:
             fraction = 1 / (1 + np.exp(-values["lr"]))
             unit = dataclasses.replace(self.kind(**{**values, "lr": 1.0}))
-            values["lr"] = float(fraction * unit.curvature_limit / self.highest)
+            values["lr"] = float(fraction * unit.curvature_limit / self.problem.curvature.max())
         return self.kind(**values)
 
     def on_border(self, point):
         """Only the low ends are borders: small rates, and momentum close to 1."""
-        return bool(np.any(point <= self.low))
+        return bool(np.any(np.asarray(point) <= self.low))
 
 
 class _Tables:
-    """Powers of two steps of many optimizers in plain float64; axes (n, n, optimizer, curvature)."""
+    """Powers of two steps of many optimizers, float64, axes (n, n, optimizer, curvature)."""
 
     def __init__(self, problem, optimizers):
         methods = [optimizer.method() for optimizer in optimizers]

@@ -36,7 +36,7 @@ class LinearMethod(NamedTuple):
 
 
 class Optimizer(ABC):
-    """Base of all optimizers: a frozen dataclass of hyperparameters that states its coefficients."""
+    """Base of all optimizers: frozen dataclasses of hyperparameters."""
 
     @abstractmethod
     def method(self):

@@ -1,0 +1,123 @@
+"""Bad input: each ValueError names the parameter, the value and what is allowed."""
+
+import numpy as np
+import pytest
+
+from batchscaling.nqm import (
+    SGD,
+    HeavyBall,
+    NoisyQuadratic,
+    risk,
+    sample_paths,
+    steady_state_risk,
+    steps_to_target,
+    tune,
+)
+
+PROBLEM = NoisyQuadratic.harmonic(10)
+NAN, INF = float("nan"), float("inf")
+
+
+def paths(**changed):
+    arguments = dict(batch_size=1, steps=[1, 2], paths=2, seed=0) | changed
+    return sample_paths(PROBLEM, SGD(0.1), **arguments)
+
+
+CASES = [
+    ("lr", lambda: SGD(0), "0", "(0, inf)"),
+    ("lr", lambda: SGD(-0.1), "-0.1", "(0, inf)"),
+    ("lr", lambda: SGD(NAN), "nan", "finite"),
+    ("lr", lambda: SGD(INF), "inf", "finite"),
+    ("lr", lambda: SGD("0.1"), "'0.1'", "finite number"),
+    ("lr", lambda: SGD(None), "None", "finite number"),
+    ("lr", lambda: SGD(True), "True", "finite number"),
+    ("lr", lambda: SGD([0.1]), "[0.1]", "finite number"),
+    ("lr", lambda: HeavyBall(-1, 0.5), "-1", "(0, inf)"),
+    ("momentum", lambda: HeavyBall(0.1, 1), "1", "[0, 1)"),
+    ("momentum", lambda: HeavyBall(0.1, 1.5), "1.5", "[0, 1)"),
+    ("momentum", lambda: HeavyBall(0.1, -0.1), "-0.1", "[0, 1)"),
+    ("momentum", lambda: HeavyBall(0.1, NAN), "nan", "[0, 1)"),
+    ("curvature", lambda: NoisyQuadratic([]), "(0,)", "non-empty"),
+    ("curvature", lambda: NoisyQuadratic(1.0), "()", "1 dimension"),
+    ("curvature", lambda: NoisyQuadratic([[1.0]]), "(1, 1)", "1 dimension"),
+    ("curvature", lambda: NoisyQuadratic([1.0, 0.0]), "0.0", "positive"),
+    ("curvature", lambda: NoisyQuadratic([1.0, -2.0]), "-2.0", "positive"),
+    ("curvature", lambda: NoisyQuadratic([1.0, NAN]), "nan", "finite"),
+    ("curvature", lambda: NoisyQuadratic([1.0, INF]), "inf", "finite"),
+    ("curvature", lambda: NoisyQuadratic(["a"]), "'a'", "numbers"),
+    ("noise", lambda: NoisyQuadratic([1.0], [-1.0]), "-1.0", "non-negative"),
+    ("noise", lambda: NoisyQuadratic([1.0], [NAN]), "nan", "finite"),
+    ("noise", lambda: NoisyQuadratic([1.0], [1.0, 2.0]), "(2,)", "(1,)"),
+    ("second_moment", lambda: NoisyQuadratic([1.0], second_moment=-1), "-1", "[0, inf)"),
+    ("second_moment", lambda: NoisyQuadratic([1.0], second_moment=NAN), "nan", "[0, inf)"),
+    ("second_moment", lambda: NoisyQuadratic([1.0], None, [1.0, 1.0]), "(2,)", "(1,)"),
+    ("counts", lambda: NoisyQuadratic([1.0], counts=[0]), "0.0", "positive"),
+    ("counts", lambda: NoisyQuadratic([1.0], counts=[1.5]), "1.5", "whole"),
+    ("counts", lambda: NoisyQuadratic([1.0], counts=[1, 2]), "(2,)", "(1,)"),
+    ("dim", lambda: NoisyQuadratic.harmonic(0), "0", "[1, inf)"),
+    ("dim", lambda: NoisyQuadratic.harmonic(10.0), "10.0", "integer"),
+    ("dim", lambda: NoisyQuadratic.harmonic(-3), "-3", "[1, inf)"),
+    ("bins", lambda: PROBLEM.quantize(0), "0", "[1, inf)"),
+    ("bins", lambda: PROBLEM.quantize(2.5), "2.5", "integer"),
+    ("power", lambda: PROBLEM.precondition(-0.5), "-0.5", "[0, 1]"),
+    ("power", lambda: PROBLEM.precondition(1.5), "1.5", "[0, 1]"),
+    ("power", lambda: PROBLEM.precondition(NAN), "nan", "[0, 1]"),
+    ("problem", lambda: risk("harmonic", SGD(0.1), 1, 1), "'harmonic'", "NoisyQuadratic"),
+    ("optimizer", lambda: risk(PROBLEM, 0.1, 1, 1), "0.1", "SGD(lr=0.1)"),
+    ("optimizer", lambda: risk(PROBLEM, SGD, 1, 1), "SGD", "SGD(lr=0.1)"),
+    ("batch_size", lambda: risk(PROBLEM, SGD(0.1), 0, 1), "0", "(0, inf)"),
+    ("batch_size", lambda: risk(PROBLEM, SGD(0.1), -8, 1), "-8", "(0, inf)"),
+    ("batch_size", lambda: risk(PROBLEM, SGD(0.1), NAN, 1), "nan", "(0, inf)"),
+    ("batch_size", lambda: risk(PROBLEM, SGD(0.1), INF, 1), "inf", "(0, inf)"),
+    ("batch_size", lambda: steady_state_risk(PROBLEM, SGD(0.1), 0), "0", "(0, inf)"),
+    ("steps", lambda: risk(PROBLEM, SGD(0.1), 1, -1), "-1", "from 0"),
+    ("steps", lambda: risk(PROBLEM, SGD(0.1), 1, [3, -2]), "-2", "from 0"),
+    ("steps", lambda: risk(PROBLEM, SGD(0.1), 1, 1.5), "1.5", "integers"),
+    ("steps", lambda: risk(PROBLEM, SGD(0.1), 1, []), "[]", "integers"),
+    ("steps", lambda: risk(PROBLEM, SGD(0.1), 1, 2**62 + 1), str(2**62 + 1), str(2**62)),
+    ("lr", lambda: risk(PROBLEM, SGD(2.0), 1, 1), "2.0", "below 2,"),
+    ("lr", lambda: risk(PROBLEM, SGD(3.0), 1, 1), "3.0", "below 2,"),
+    ("lr", lambda: risk(PROBLEM, HeavyBall(4.0, 0.9), 1, 1), "4.0", "below 3.8,"),
+    ("lr", lambda: steady_state_risk(PROBLEM, SGD(2.5), 1), "2.5", "below 2,"),
+    ("lr", lambda: steps_to_target(PROBLEM, SGD(2.5), 1, 0.1), "2.5", "below 2,"),
+    ("target", lambda: steps_to_target(PROBLEM, SGD(0.1), 1, 0), "0", "(0, inf)"),
+    ("target", lambda: steps_to_target(PROBLEM, SGD(0.1), 1, NAN), "nan", "(0, inf)"),
+    ("target", lambda: steps_to_target(PROBLEM, SGD(0.1), 1, [0.1, -1]), "-1.0", "positive"),
+    ("batch_size", lambda: steps_to_target(PROBLEM, SGD(0.1), [1, 0], 0.1), "0.0", "positive"),
+    ("optimizer", lambda: tune(PROBLEM, SGD(0.1), [1], 0.1), "SGD(lr=0.1)", "class"),
+    ("batch_sizes", lambda: tune(PROBLEM, SGD, [], 0.1), "(0,)", "non-empty"),
+    ("batch_sizes", lambda: tune(PROBLEM, SGD, [1, -1], 0.1), "-1.0", "positive"),
+    ("target", lambda: tune(PROBLEM, SGD, [1], -0.1), "-0.1", "(0, inf)"),
+    ("target", lambda: tune(PROBLEM, SGD, [1], 50), "50", "initial risk"),
+    ("fixed hyperparameter", lambda: tune(PROBLEM, SGD, [1], 0.1, beta=0.9), "'beta'", "'lr'"),
+    ("paths", lambda: paths(paths=0), "0", "[1, inf)"),
+    ("steps", lambda: paths(steps=[2, 1]), "[2, 1]", "increasing"),
+    ("seed", lambda: paths(seed=-1), "-1", "[0, inf)"),
+    ("seed", lambda: paths(seed=None), "None", "integer"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "value", "allowed"),
+    CASES,
+    ids=[f"{number}-{case[0]}-{case[2]}" for number, case in enumerate(CASES)],
+)
+def test_bad_input(name, call, value, allowed):
+    with pytest.raises(ValueError) as caught:
+        call()
+    message = str(caught.value)
+    assert message.startswith(name + " is ")
+    given, _, rule = message.partition("; allowed: ")
+    assert value in given
+    assert allowed in rule
+
+
+def test_there_are_at_least_forty_cases():
+    assert len(CASES) >= 40
+
+
+def test_good_input_at_the_edges():
+    assert np.isfinite(risk(PROBLEM, HeavyBall(0.1, 0), 1, 0))
+    assert PROBLEM.precondition(1).curvature.max() == 1
+    assert PROBLEM.quantize(1).curvature.size == 1
+    assert NoisyQuadratic([1.0], [0.0], 0).initial_risk == 0

@@ -1,0 +1,129 @@
+"""Steps to target against a search through every step."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import diagonal_recursion, recursion
+
+from batchscaling.nqm import (
+    SGD,
+    HeavyBall,
+    NoisyQuadratic,
+    risk,
+    steady_state_risk,
+    steps_to_target,
+)
+
+FULL = NoisyQuadratic.harmonic(10_000)
+
+
+def first_at_or_below(risks, target):
+    """Return the index of the first risk at or below the target."""
+    for step, value in enumerate(risks):
+        if value <= target:
+            return step
+    return None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "expected"),
+    [(SGD(0.1), 32, 125_470), (HeavyBall(0.02, 0.95), 512, 27_742)],
+)
+def test_reference_values(optimizer, batch_size, expected):
+    # The full step-by-step recursion over all 10,000 curvatures gives these numbers; it takes a
+    # minute, so here it runs over the risk just before and at the crossing (see the next test for
+    # the recursion itself).
+    steps = steps_to_target(FULL, optimizer, batch_size, 0.02)
+    assert steps == expected
+    before, at = risk(FULL, optimizer, batch_size, [steps - 1, steps])
+    assert before > 0.02 >= at
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "target"),
+    [(SGD(1.5), 4096, 0.05), (HeavyBall(0.1, 0.95), 2048, 0.05), (HeavyBall(0.9, 0.99), 8192, 0.1)],
+)
+def test_all_eigenvalues_against_the_recursion(optimizer, batch_size, target):
+    expected = first_at_or_below(diagonal_recursion(FULL, optimizer, batch_size, 10_000), target)
+    assert expected is not None
+    assert steps_to_target(FULL, optimizer, batch_size, target) == expected
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_random_cases_against_every_step(data):
+    draw = data.draw
+    size = draw(st.integers(1, 8))
+    curvature = draw(st.lists(st.floats(1e-3, 1), min_size=size, max_size=size))
+    noise = draw(st.lists(st.floats(0, 5), min_size=size, max_size=size))
+    problem = NoisyQuadratic(curvature, noise, draw(st.floats(0.01, 10)))
+    momentum = draw(st.sampled_from([0.0, 0.3, 0.9, 0.99, 0.999]))
+    fraction = draw(st.one_of(st.floats(1e-3, 1 - 1e-6), st.just("defective")))
+    highest = max(curvature)
+    lr = fraction * 2 * (1 + momentum) / highest if fraction != "defective" else None
+    if lr is None:
+        lr = max((1 - np.sqrt(momentum)) ** 2, 1e-3) / highest
+    optimizer = HeavyBall(lr, momentum)
+    batch_size = draw(st.floats(0.1, 1e5))
+    last = 1200
+    risks = np.array(list(recursion(problem, optimizer, batch_size, last)))
+    target = risks[draw(st.integers(0, last))] * draw(st.sampled_from([0.99, 1 + 1e-6, 1.1]))
+    expected = first_at_or_below(risks, target)
+    found = steps_to_target(problem, optimizer, batch_size, target)
+    if expected is None:
+        assert found is None or found > last
+    else:
+        assert found == expected
+
+
+def test_an_oscillating_risk_is_crossed_for_the_first_time():
+    problem = NoisyQuadratic([1.0], [0.0])
+    optimizer = HeavyBall(0.01, 0.99)
+    risks = risk(problem, optimizer, 1, np.arange(400))
+    target = 0.05
+    below = risks <= target
+    assert np.count_nonzero(np.diff(below)) > 2  # it comes back above the target
+    assert steps_to_target(problem, optimizer, 1, target) == np.flatnonzero(below)[0]
+
+
+def test_a_dip_below_the_floor_counts():
+    # The steep direction falls fast; then the noise of the flat one pushes the risk up again.
+    problem = NoisyQuadratic([1.0, 1e-3], [0.0, 30.0], [1.0, 0.0])
+    floor = steady_state_risk(problem, SGD(0.5), 1)
+    target = 0.5 * floor
+    steps = steps_to_target(problem, SGD(0.5), 1, target)
+    assert steps is not None
+    expected = first_at_or_below(recursion(problem, SGD(0.5), 1, 100), target)
+    assert steps == expected
+
+
+def test_already_there_and_never():
+    assert steps_to_target(FULL, SGD(0.1), 1, FULL.initial_risk) == 0
+    assert steps_to_target(FULL, SGD(0.1), 1, 1e-3) is None
+    floor = steady_state_risk(FULL, SGD(0.1), 32)
+    assert steps_to_target(FULL, SGD(0.1), 32, floor * 0.999999) is None
+    target = floor * 1.000001
+    steps = steps_to_target(FULL, SGD(0.1), 32, target)
+    before, at = risk(FULL, SGD(0.1), 32, [steps - 1, steps])
+    assert before > target >= at
+
+
+def test_arrays_of_batch_sizes_and_targets():
+    problem = NoisyQuadratic.harmonic(100)
+    batch_sizes, targets = [[1], [64], [4096]], [1e-2, 1e-1]
+    found = steps_to_target(problem, SGD(0.5), batch_sizes, targets)
+    assert found.shape == (3, 2)
+    for i, (batch_size,) in enumerate(batch_sizes):
+        for j, target in enumerate(targets):
+            assert found[i, j] == steps_to_target(problem, SGD(0.5), batch_size, target)
+    assert found[0, 0] is None
+    assert isinstance(found[2, 0], int)
+
+
+@given(k=st.integers(0, 12))
+@settings(deadline=None, max_examples=13)
+def test_a_larger_batch_never_needs_more_steps(k):
+    problem = NoisyQuadratic.harmonic(200)
+    small, large = (steps_to_target(problem, SGD(0.05), 2 ** (k + j), 0.05) for j in (0, 1))
+    assert small is None or large <= small

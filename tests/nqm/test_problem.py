@@ -1,0 +1,82 @@
+"""The problem: spectra, bins, preconditioning."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchscaling.nqm import SGD, NoisyQuadratic, risk
+
+
+def test_harmonic_is_the_problem_of_the_paper():
+    problem = NoisyQuadratic.harmonic(10_000)
+    np.testing.assert_array_equal(problem.curvature, 1 / np.arange(1, 10_001))
+    np.testing.assert_array_equal(problem.noise, problem.curvature)
+    assert problem.dim == 10_000
+    assert round(problem.initial_risk, 4) == 4.8938  # published
+
+
+@settings(deadline=None)
+@given(
+    curvature=st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60),
+    bins=st.integers(1, 40),
+    ratio=st.floats(0.1, 10),
+    data=st.data(),
+)
+def test_bins_keep_the_totals(curvature, bins, ratio, data):
+    counts = data.draw(
+        st.lists(st.integers(1, 9), min_size=len(curvature), max_size=len(curvature))
+    )
+    moments = data.draw(st.lists(st.floats(0, 9), min_size=len(curvature), max_size=len(curvature)))
+    problem = NoisyQuadratic(curvature, ratio * np.array(curvature), moments, counts)
+    binned = problem.quantize(bins)
+    assert binned.curvature.size <= bins
+    assert binned.dim == problem.dim
+    trace, noise = problem.counts @ problem.curvature, problem.counts @ problem.noise
+    assert binned.counts @ binned.curvature == pytest.approx(trace, rel=1e-12)
+    assert binned.counts @ binned.noise == pytest.approx(noise, rel=1e-12)
+    assert binned.initial_risk == pytest.approx(problem.initial_risk, rel=1e-12)
+    low, high = min(curvature), max(curvature)
+    assert np.all(binned.curvature >= low * (1 - 1e-12))
+    assert np.all(binned.curvature <= high * (1 + 1e-12))
+
+
+def test_many_bins_change_the_risk_little():
+    problem = NoisyQuadratic.harmonic(10_000)
+    steps = [0, 10, 1000, 100_000]
+    exact = risk(problem, SGD(0.5), 64, steps)
+    error_100, error_400 = (
+        np.abs(risk(problem.quantize(bins), SGD(0.5), 64, steps) / exact - 1).max()
+        for bins in (100, 400)
+    )
+    assert error_400 < error_100 < 5e-3
+
+
+@settings(deadline=None)
+@given(power=st.floats(0, 1), lr=st.floats(0.01, 1.9), batch_size=st.integers(1, 100))
+def test_preconditioned_problem_against_the_preconditioned_update(power, lr, batch_size):
+    # Equation 8: theta' = theta - lr h^-p g, in the original coordinates.
+    problem = NoisyQuadratic([1.0, 0.3, 0.01], [0.5, 2.0, 0.1], [1.0, 2.0, 3.0])
+    h, mean, variance = problem.curvature, np.sqrt(problem.second_moment), 0.0
+    for _ in range(20):
+        mean = (1 - lr * h ** (1 - power)) * mean
+        shrink = (1 - lr * h ** (1 - power)) ** 2
+        variance = shrink * variance + lr**2 * h ** (-2 * power) * problem.noise / batch_size
+    expected = np.sum(h / 2 * (mean**2 + variance))
+    found = risk(problem.precondition(power), SGD(lr), batch_size, 20)
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_problem_does_not_change():
+    curvature = np.array([1.0, 0.5])
+    problem = NoisyQuadratic(curvature)
+    curvature[0] = 7.0
+    assert problem.curvature[0] == 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        problem.curvature[0] = 2.0
+
+
+def test_repr_is_short_and_stable():
+    assert repr(NoisyQuadratic.harmonic(10_000)) == (
+        "NoisyQuadratic(dim=10000, 10000 curvatures from 0.0001 to 1)"
+    )
