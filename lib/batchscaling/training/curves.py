@@ -1,0 +1,125 @@
+"""Fits to curves of steps against batch size, in log space, where errors are relative."""
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from batchscaling._validation import array, positive, reject
+
+
+def first_crossing(steps, loss, target):
+    """Return for every trial the first step at which its loss is at or below `target`.
+
+    Parameters
+    ----------
+    steps : array_like, shape (evaluations,)
+        Steps of the evaluations, such as `TrialResults.steps`.
+    loss : array_like, shape (trials, evaluations)
+        May hold NaN, such as `TrialResults.loss` does after a trial's end.
+    target : float
+        Positive. If the trials ended at a target, it must not be below that one.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (trials,)
+        ``inf`` where the target is never reached.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, or `target` is not positive.
+    """
+    steps, loss = array("steps", steps), np.asarray(loss, dtype=float)
+    if loss.ndim != 2 or loss.shape[1] != len(steps):
+        reject("loss", f"an array of shape {loss.shape}", f"shape (trials, {len(steps)})")
+    reached = loss <= positive("target", target)
+    return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], np.inf)
+
+
+def fit_hyperbola(batch_sizes, steps):
+    """Fit ``steps = fewest * (1 + critical / batch_size)``.
+
+    Small batches scale perfectly there: ``steps * batch_size`` is the constant ``fewest *
+    critical``. At the critical batch size it is twice as much, and steps are twice the fewest.
+
+    Parameters
+    ----------
+    batch_sizes, steps : array_like, shape (k,)
+        Positive; at least two different batch sizes.
+
+    Returns
+    -------
+    fewest : float
+        Steps of an unlimited batch.
+    critical : float
+        Critical batch size.
+
+    Raises
+    ------
+    ValueError
+        If the arguments are not positive numbers, or their shapes differ.
+
+    References
+    ----------
+    .. [1] McCandlish, Kaplan, Amodei et al. (2018), An empirical model of large-batch training,
+       equation 2.11.
+    """
+    batch_sizes, steps = _curve("steps", batch_sizes, steps)
+
+    def residual(logs):
+        return logs[0] + np.log1p(np.exp(logs[1]) / batch_sizes) - np.log(steps)
+
+    start = np.log([steps.min(), np.sqrt(batch_sizes.min() * batch_sizes.max())])
+    fewest, critical = np.exp(least_squares(residual, start).x)
+    return float(fewest), float(critical)
+
+
+def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
+    """Shift a model's curve onto a measured one: one factor for each axis.
+
+    Finds the factors for which ``vertical * model(horizontal * batch_size)`` is closest to
+    `steps`, by the mean square of the difference of logarithms. Between its points the model's
+    curve is a straight line in the logarithms.
+
+    Parameters
+    ----------
+    batch_sizes, steps : array_like, shape (k,)
+        The measured curve; positive.
+    model_batch_sizes, model_steps : array_like, shape (m,)
+        The model's curve; positive, batch sizes increasing. Only shifts that leave all measured
+        points on it are tried.
+
+    Returns
+    -------
+    horizontal, vertical : float
+
+    Raises
+    ------
+    ValueError
+        If the arguments are not positive numbers, their shapes differ, or the model's curve is
+        shorter than the measured one.
+    """
+    batch_sizes, steps = _curve("steps", batch_sizes, steps)
+    model_batch_sizes, model_steps = _curve("model_steps", model_batch_sizes, model_steps)
+    shortest = np.log(model_batch_sizes[0] / batch_sizes.min())
+    longest = np.log(model_batch_sizes[-1] / batch_sizes.max())
+    if not (np.diff(model_batch_sizes) > 0).all() or shortest > longest:
+        allowed = "increasing, and over a range at least as long as that of batch_sizes"
+        reject("model_batch_sizes", model_batch_sizes.tolist(), allowed)
+
+    def gap(shift):
+        at = np.log(batch_sizes) + shift
+        return np.log(steps) - np.interp(at, np.log(model_batch_sizes), np.log(model_steps))
+
+    # A line of kinks has many small dips, so a fine grid is safer than a descent.
+    shifts = np.linspace(shortest, longest, 4001)
+    best = shifts[np.argmin([np.var(gap(shift)) for shift in shifts])]
+    return float(np.exp(best)), float(np.exp(np.mean(gap(best))))
+
+
+def _curve(name, batch_sizes, steps):
+    batch_sizes = array("batch_sizes", batch_sizes, positive=True)
+    steps = array(name, steps, positive=True)
+    if steps.shape != batch_sizes.shape or len(steps) < 2:
+        allowed = f"two numbers or more, as many as batch sizes ({len(batch_sizes)})"
+        reject(name, f"an array of shape {steps.shape}", allowed)
+    return batch_sizes, steps

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
+
+SIZES = 2.0 ** np.arange(2, 11)
+
+
+def test_first_crossing_is_the_first_of_several():
+    loss = [[3, 2, 1, 2, 1], [3, 3, 3, 3, 3], [1, np.nan, np.nan, np.nan, np.nan]]
+    assert first_crossing([0, 1, 2, 4, 8], loss, 1.5).tolist() == [2, np.inf, 0]
+
+
+@given(fewest=st.floats(1, 1e4), critical=st.floats(0.5, 5e3))
+def test_hyperbola_is_found_again(fewest, critical):
+    found = fit_hyperbola(SIZES, fewest * (1 + critical / SIZES))
+    assert found == pytest.approx((fewest, critical), rel=1e-4)
+
+
+def test_hyperbola_doubles_steps_and_examples_at_the_critical_batch_size():
+    fewest, critical = fit_hyperbola(SIZES, 25 * (1 + 60 / SIZES) * np.exp(0.05 * (-1) ** SIZES))
+    assert critical == pytest.approx(60, rel=0.05)
+    assert fewest == pytest.approx(25, rel=0.06)
+
+
+@given(horizontal=st.floats(0.1, 10), vertical=st.floats(0.01, 100))
+def test_shift_is_found_again(horizontal, vertical):
+    model_sizes = 2.0 ** np.arange(-2, 15)
+
+    def model(size):
+        steps = 30 + 4000 / model_sizes
+        return np.exp(np.interp(np.log(size), np.log(model_sizes), np.log(steps)))
+
+    found = fit_shift(
+        SIZES, vertical * model(horizontal * SIZES), model_sizes, 30 + 4000 / model_sizes
+    )
+    assert found == pytest.approx((horizontal, vertical), rel=0.02)
+
+
+BAD = [
+    (lambda: first_crossing([0, 1], [[1.0, 2.0, 3.0]], 1), "loss is"),
+    (lambda: first_crossing([0, 1], [1.0, 2.0], 1), "loss is"),
+    (lambda: first_crossing([0, 1], [[1.0, 2.0]], 0), "target is 0"),
+    (lambda: fit_hyperbola([1, 2], [3, 0]), "steps is"),
+    (lambda: fit_hyperbola([1, 2], [3, np.inf]), "steps is"),
+    (lambda: fit_hyperbola([1, 2, 3], [3, 2]), "steps is"),
+    (lambda: fit_hyperbola([2], [3]), "steps is"),
+    (lambda: fit_hyperbola([-1, 2], [3, 2]), "batch_sizes is"),
+    (lambda: fit_shift([1, 2], [3, 2], [1, 2, 4], [3, 2]), "model_steps is"),
+    (lambda: fit_shift([1, 2], [3, 2], [2, 1], [3, 2]), "model_batch_sizes is"),
+    (lambda: fit_shift([1, 8], [3, 2], [1, 2], [3, 2]), "model_batch_sizes is"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
+    with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
+        call()
