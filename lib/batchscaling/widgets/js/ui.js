@@ -51,9 +51,9 @@ const STYLE = `
   border-left: 3px solid var(--accent);
 }
 .batchscaling-explorer .controls {
-  display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem 1.75rem;
+  display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem 1.25rem;
 }
-@container (max-width: 620px) {
+@container (max-width: 710px) {
   .batchscaling-explorer .controls { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .batchscaling-explorer .status { min-height: 4.35em; }
 }
