@@ -52,6 +52,7 @@ $(EXECUTED): $(INSTALLED) $(filter %.py %.js,$(call files,lib))
 	mkdir -p _build
 	touch $@
 
-$(SITE): $(EXECUTED) _config.yml _toc.yml tools/launch_buttons.py $(call files,chapters)
+$(SITE): $(EXECUTED) _config.yml _toc.yml tools/site_fixes.py $(call files,chapters)
+	@echo "Executing the chapters and building the site takes about two minutes."
 	$(BIN)/jupyter-book build . --all --quiet --warningiserror --keep-going
 	touch $@
