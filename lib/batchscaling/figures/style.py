@@ -1,6 +1,7 @@
 """One look for every figure: the style, and one colour, line and marker for each optimizer."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 
 STYLE = {
     "figure.figsize": (7.2, 3.6),
@@ -32,6 +33,16 @@ LOOKS = {
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},
 }
+
+# For families of curves that differ in one number, such as the batch size: from light to dark.
+FAMILY = [
+    {"color": "#7fb2d9", "linestyle": "-"},
+    {"color": "#3f8ac2", "linestyle": (0, (6, 2))},
+    {"color": "#0a5c99", "linestyle": (0, (3, 1.5))},
+    {"color": "#06375c", "linestyle": (0, (1, 1))},
+]
+GREY = "#8f8f8f"  # of what stands in the background
+LIMIT = "#b22222"  # of targets and limits
 
 
 def use_style():
@@ -65,3 +76,9 @@ def look(name, *, marker=True):
     if not marker:
         keywords.pop("marker")
     return keywords
+
+
+def finish(figure):
+    """Close the figure for pyplot, so that a notebook shows it only as a cell's result."""
+    plt.close(figure)
+    return figure

@@ -112,3 +112,28 @@ def outer(a, b):
 
 def _exact(numbers):
     return numbers, np.zeros_like(numbers)
+
+
+class Advance:
+    r"""Move second moments of the state by any number of steps, :math:`M \to P M P^\top + c\,C`.
+
+    Parameters
+    ----------
+    method : LinearMethod
+    curvature : ndarray, shape (k,)
+    """
+
+    def __init__(self, method, curvature):
+        self._squarings = squarings(method, curvature)
+        self._levels = []
+
+    def __call__(self, second, noise, steps):
+        """Return the second moments, shape (n, n, k), after more steps with noise of shape (k,)."""
+        while len(self._levels) < steps.bit_length():
+            self._levels.append(next(self._squarings))
+        second = _exact(second)
+        for bit, (power, covariance) in enumerate(self._levels):
+            if steps >> bit & 1:
+                added = tuple(noise * part for part in covariance)
+                second = dd.add(dd.congruence(power, second), added)
+        return second[0]

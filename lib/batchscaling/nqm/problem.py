@@ -91,6 +91,46 @@ class NoisyQuadratic:
         dim = check.integer("dim", dim, 1)
         return cls(1.0 / np.arange(1, dim + 1), second_moment=second_moment)
 
+    @classmethod
+    def power_law(cls, dim, exponent, second_moment=1.0):
+        r"""Return a problem with :math:`h_i = i^{-s}` and noise :math:`c = h`.
+
+        Parameters
+        ----------
+        dim : int
+            Number of directions, at least 1.
+        exponent : float
+            s, at least 0; 1 is the harmonic problem and 0 has equal curvatures.
+        second_moment : float
+            :math:`E[\theta_i(0)^2]`, the same in all directions.
+
+        Returns
+        -------
+        NoisyQuadratic
+        """
+        dim = check.integer("dim", dim, 1)
+        exponent = check.real("exponent", exponent, 0)
+        return cls(np.arange(1, dim + 1) ** -exponent, second_moment=second_moment)
+
+    @classmethod
+    def from_spectrum(cls, curvature, noise=None, counts=None):
+        """Return a problem with a given spectrum, such as a measured one.
+
+        Parameters
+        ----------
+        curvature : array_like, shape (k,)
+            Eigenvalues, positive.
+        noise : array_like, shape (k,), optional
+            Variance of one example's gradient along each eigenvector. The default is `curvature`.
+        counts : array_like of int, shape (k,), optional
+            How many directions share each eigenvalue. The default is one.
+
+        Returns
+        -------
+        NoisyQuadratic
+        """
+        return cls(curvature, noise=noise, counts=counts)
+
     @property
     def dim(self):
         """Number of directions, each counted as often as it occurs."""

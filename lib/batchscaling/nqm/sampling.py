@@ -6,7 +6,7 @@ from batchscaling import _validation as check
 from batchscaling.nqm.risk import require_types, whole_steps
 
 
-def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
+def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covariance=None):
     """Run the optimizer many times with Gaussian gradient noise and return the losses.
 
     The parameters start at Gaussian values of the problem's second moment. The mean over the
@@ -25,6 +25,9 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
         Number of independent runs, at least 1.
     seed : int or numpy.random.Generator
         Source of the random numbers.
+    covariance : array_like, shape (dim, dim), optional
+        Covariance of one example's gradient in the eigenbasis of the Hessian, for noise that is
+        correlated between eigenvectors. The default is the diagonal matrix of the problem's noise.
 
     Returns
     -------
@@ -51,6 +54,7 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
         np.repeat(values, counts)
         for values in (problem.curvature, problem.noise, problem.second_moment)
     )
+    factor = None if covariance is None else _factor(covariance, len(h))
     A, b, query, readout, start = optimizer.method()
     theta = np.sqrt(m) * rng.standard_normal((paths, len(h)))
     state = start[:, None, None] * theta
@@ -58,9 +62,23 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed):
     now = 0
     for column, time in enumerate(times):
         for _ in range(time - now):
-            noise = np.sqrt(c / batch_size) * rng.standard_normal(theta.shape)
+            normal = rng.standard_normal(theta.shape)
+            example = np.sqrt(c) * normal if factor is None else normal @ factor.T
+            noise = example / np.sqrt(batch_size)
             gradient = h * np.tensordot(query, state, 1) + noise
             state = np.tensordot(A, state, 1) + b[:, None, None] * gradient
         now = time
         losses[:, column] = 0.5 * np.tensordot(readout, state, 1) ** 2 @ h
     return losses.reshape((paths, *steps.shape))
+
+
+def _factor(covariance, dim):
+    """Return a matrix whose product with its transpose is the covariance."""
+    covariance = check.array("covariance", covariance, ndim=2)
+    if covariance.shape != (dim, dim):
+        check.reject("covariance", f"an array of shape {covariance.shape}", f"({dim}, {dim})")
+    values, vectors = np.linalg.eigh(covariance)
+    asymmetry = np.abs(covariance - covariance.T).max()
+    if asymmetry > 1e-9 * np.abs(values).max() or values[0] < -1e-9 * np.abs(values).max():
+        check.reject("covariance", "not one", "a symmetric matrix without negative eigenvalues")
+    return vectors * np.sqrt(np.maximum(values, 0))

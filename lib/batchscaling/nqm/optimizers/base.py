@@ -1,6 +1,7 @@
 """The one contract of all optimizers on the noisy quadratic model."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,10 @@ class Optimizer(ABC):
     @abstractmethod
     def curvature_limit(self):
         """The method is stable along curvature h > 0 if and only if h is below this number."""
+
+    def with_lr(self, lr):
+        """Return the same method at another learning rate; steps in proportion to it go along."""
+        return replace(self, lr=lr)
 
     def transition(self, curvature):
         r"""Return the matrices :math:`F(h) = A + h\,b\,q^\top`.

@@ -1,13 +1,9 @@
-"""Figures of the chapters on the noisy quadratic model."""
+"""Figures of the chapter on SGD."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from batchscaling.figures.style import look
-
-# For families of curves that differ in one number, such as the batch size: from light to dark.
-_SHADES = ["#7fb2d9", "#3f8ac2", "#0a5c99", "#06375c"]
-_LINES = ["-", (0, (6, 2)), (0, (3, 1.5)), (0, (1, 1))]
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
 
 def sampled_paths(losses, exact=None, *, shown=30):
@@ -26,15 +22,15 @@ def sampled_paths(losses, exact=None, *, shown=30):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    axes.plot(losses[:shown].T, color="#8f8f8f", linewidth=0.6, alpha=0.55)
-    axes.plot([], [], color="#8f8f8f", linewidth=0.8, label="single runs")
+    axes.plot(losses[:shown].T, color=GREY, linewidth=0.6, alpha=0.55)
+    axes.plot([], [], color=GREY, linewidth=0.8, label="single runs")
     axes.plot(losses.mean(axis=0), **look("SGD", marker=False), label=f"mean of {len(losses)} runs")
     if exact is not None:
         axes.plot(exact, **look("theory", marker=False), label="exact risk")
     floor = losses[:, -1].mean()
     axes.set(xlabel="step", ylabel="loss", yscale="log", ylim=(floor / 100, losses.max() * 2))
     axes.legend()
-    return _finish(figure)
+    return finish(figure)
 
 
 def rate_and_floor(lr, rate, floors, limit):
@@ -57,17 +53,17 @@ def rate_and_floor(lr, rate, floors, limit):
     figure, (left, right) = plt.subplots(1, 2)
     left.plot(lr, rate, **look("SGD", marker=False))
     left.set(title="how fast: factor of one step", xlabel="learning rate", ylim=(0, 1.05))
-    for (batch_size, floor), color, line in zip(floors.items(), _SHADES, _LINES, strict=False):
-        right.plot(lr, floor, color=color, linestyle=line, label=f"B = {batch_size}")
+    for (batch_size, floor), shade in zip(floors.items(), FAMILY, strict=False):
+        right.plot(lr, floor, **shade, label=f"B = {batch_size}")
     right.set(title="how low: risk at the end", xlabel="learning rate", yscale="log")
     right.legend()
     for axes in (left, right):
-        axes.axvline(limit, color="#b22222", linewidth=1)
+        axes.axvline(limit, color=LIMIT, linewidth=1)
     left.annotate(
         "unstable from here", (limit, 0.06), (-6, 0), textcoords="offset points", ha="right",
-        color="#b22222", fontsize=10,
+        color=LIMIT, fontsize=10,
     )  # fmt: skip
-    return _finish(figure)
+    return finish(figure)
 
 
 def risk_by_batch_size(steps, risks, floors, target=None):
@@ -86,17 +82,17 @@ def risk_by_batch_size(steps, risks, floors, target=None):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    for (batch_size, risk), color, line in zip(risks.items(), _SHADES, _LINES, strict=False):
-        axes.plot(steps, risk, color=color, linestyle=line, label=f"B = {batch_size:,}")
-        axes.axhline(floors[batch_size], color=color, linewidth=0.8, alpha=0.7)
+    for (batch_size, risk), shade in zip(risks.items(), FAMILY, strict=False):
+        axes.plot(steps, risk, **shade, label=f"B = {batch_size:,}")
+        axes.axhline(floors[batch_size], color=shade["color"], linewidth=0.8, alpha=0.7)
     if target is not None:
-        axes.axhline(target, color="#b22222", linewidth=1, linestyle="--")
+        axes.axhline(target, color=LIMIT, linewidth=1, linestyle="--")
         axes.annotate("target", (steps[1], target), (2, 4), textcoords="offset points",
-                      color="#b22222", fontsize=10)  # fmt: skip
+                      color=LIMIT, fontsize=10)  # fmt: skip
     axes.set(xlabel="step", ylabel="risk", xscale="log", yscale="log")
     axes.legend(title="thin lines: floors", alignment="left", frameon=True, framealpha=1,
                 edgecolor="white")  # fmt: skip
-    return _finish(figure)
+    return finish(figure)
 
 
 def risk_by_coordinate(steps, constant, dropped, curvature, drop_at):
@@ -118,14 +114,14 @@ def risk_by_coordinate(steps, constant, dropped, curvature, drop_at):
     figure, panels = plt.subplots(1, 2, sharey=True)
     titles = ("constant rate", "rate drops")
     for axes, parts, title in zip(panels, (constant, dropped), titles, strict=True):
-        for h, part, color, line in zip(curvature, parts.T, _SHADES, _LINES, strict=False):
-            axes.plot(steps, part, color=color, linestyle=line, label=f"curvature {h:g}")
+        for h, part, shade in zip(curvature, parts.T, FAMILY, strict=False):
+            axes.plot(steps, part, **shade, label=f"curvature {h:g}")
         axes.plot(steps, parts.sum(axis=1), color="#d55e00", linewidth=2.6, label="all together")
         axes.set(title=title, xlabel="step", yscale="log")
-    panels[1].axvline(drop_at, color="#b22222", linewidth=1)
+    panels[1].axvline(drop_at, color=LIMIT, linewidth=1)
     panels[0].set_ylabel("risk")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return _finish(figure)
+    return finish(figure)
 
 
 def steps_against_batch_size(batch_sizes, steps, lr, lr_limit):
@@ -147,17 +143,11 @@ def steps_against_batch_size(batch_sizes, steps, lr, lr_limit):
     left.plot(batch_sizes, steps, **look("SGD"), label="SGD, best rate")
     left.set(title="steps to the target", ylim=(steps.min() / 3, steps.max() * 3))
     right.plot(batch_sizes, lr, **look("SGD"), label="best rate")
-    right.axhline(lr_limit, color="#b22222", linewidth=1, label="largest stable rate")
+    right.axhline(lr_limit, color=LIMIT, linewidth=1, label="largest stable rate")
     right.set(title="best learning rate")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set(xlabel="batch size", yscale="log")
         axes.set_xticks(2.0 ** np.arange(0, np.log2(batch_sizes[-1]) + 1, 4))
         axes.legend()
-    return _finish(figure)
-
-
-def _finish(figure):
-    """Close the figure for pyplot, so that a notebook shows it only as a cell's result."""
-    plt.close(figure)
-    return figure
+    return finish(figure)

@@ -1,0 +1,72 @@
+"""Extrapolated SGD."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from batchscaling import _validation as check
+from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer
+
+
+@dataclass(frozen=True)
+class ExtrapSGD(Optimizer):
+    r"""Nesterov momentum whose gradient is taken one extrapolation step ahead.
+
+    The gradient g is taken at :math:`w + u v - \hat\gamma\,\bar g`, where :math:`\bar g` is the
+    gradient of the step before (zero at first). Then :math:`v' = u v - \gamma g`,
+    :math:`w' = w + v'` and :math:`\bar g' = g`. On a quadratic the mean over any number of workers
+    obeys this same recursion.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate :math:`\gamma`, positive.
+    momentum : float
+        u, at least 0 and below 1.
+    extrapolation : float
+        :math:`\hat\gamma`, at least 0. With 0 the method is `Nesterov`.
+
+    References
+    ----------
+    Lin et al., "Extrapolation for large-batch training in deep learning", 2020, algorithm 1.
+    """
+
+    lr: float
+    momentum: float
+    extrapolation: float
+
+    def __post_init__(self):
+        check.positive("lr", self.lr)
+        check.real("momentum", self.momentum, 0, 1, high_open=True)
+        check.real("extrapolation", self.extrapolation, 0)
+
+    def method(self):
+        lr, u = self.lr, self.momentum
+        parameter = np.array([1.0, 0.0, 0.0])
+        return LinearMethod(
+            A=np.array([[1.0, u, 0.0], [0.0, u, 0.0], [0.0, 0.0, 0.0]]),
+            b=np.array([-lr, -lr, 1.0]),
+            query=np.array([1.0, u, -self.extrapolation]),
+            readout=parameter,
+            start=parameter,
+        )
+
+    @property
+    def curvature_limit(self):
+        # With x = lr h and y = extrapolation h the characteristic polynomial is
+        # z^3 + [(1+u)(x-1) + y] z^2 + [u(1-x) - y(1+u)] z + u y, and Jury's conditions are
+        # polynomials in h. The limit is the smallest h at which one of them fails.
+        u, x, y = self.momentum, np.poly1d([self.lr, 0]), np.poly1d([self.extrapolation, 0])
+        a2, a1, a0 = (1 + u) * (x - 1) + y, u * (1 - x) - (1 + u) * y, u * y
+        conditions = [
+            1 - a2 + a1 - a0,
+            1 - a0,
+            1 - a0 * a0 - (a1 - a0 * a2),
+            1 - a0 * a0 + (a1 - a0 * a2),
+        ]
+        roots = np.concatenate([np.atleast_1d(condition.roots) for condition in conditions])
+        crossings = roots.real[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)]
+        return float(crossings.min())
+
+    def with_lr(self, lr):
+        return replace(self, lr=lr, extrapolation=self.extrapolation * lr / self.lr)
