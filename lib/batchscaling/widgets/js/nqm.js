@@ -45,14 +45,16 @@ export function riskParts(problem, method, steps) {
   const decay = new Float64Array(steps.length);
   const noise = new Float64Array(steps.length);
   const longest = steps.reduce((a, b) => Math.max(a, b), 0);
+  const order = steps.map((_, k) => k).sort((a, b) => steps[a] - steps[b]);
   problem.curvature.forEach((h, i) => {
     const rungs = buildLadder(method, h, longest);
     const weight = (problem.counts[i] * h) / 2;
-    steps.forEach((t, k) => {
-      const at = climb(rungs, method, t);
-      decay[k] += weight * problem.second_moment[i] * at.signal ** 2;
-      noise[k] += weight * problem.noise[i] * at.noise;
-    });
+    let at = { t: 0, row: double(method.readout), psi: 0 };
+    for (const k of order) {
+      at = advance(at, rungs, steps[k] - at.t);
+      decay[k] += weight * problem.second_moment[i] * dot(method.start, at.row) ** 2;
+      noise[k] += weight * problem.noise[i] * at.psi;
+    }
   });
   return { decay: decay.map(finite), noise: noise.map(finite) };
 }
@@ -152,16 +154,15 @@ function buildLadder(method, h, longest) {
   return rungs;
 }
 
-// Along the bits of t: r F^t s_0, and sum_{k<t} (r F^k b)^2.
-function climb(rungs, method, t) {
-  let row = double(method.readout);
-  let noise = 0;
-  for (let j = 0, rest = t; rest > 0; j++, rest = Math.floor(rest / 2)) {
+// From t to t + count along the bits of count: the row r F^t, and psi = sum_{k<t} (r F^k b)^2.
+function advance({ t, row, psi }, rungs, count) {
+  const d = row.length / 2;
+  for (let j = 0, rest = count; rest > 0; j++, rest = Math.floor(rest / 2)) {
     if (rest % 2 === 0) continue;
-    noise += quadratic(row, rungs[j].C, method.b.length);
-    row = multiply(row, rungs[j].P, method.b.length);
+    psi += quadratic(row, rungs[j].C, d);
+    row = multiply(row, rungs[j].P, d);
   }
-  return { signal: dot(method.start, row), noise };
+  return { t: t + count, row, psi };
 }
 
 // sum_k (r F^k b)^2, by doubling the number of terms until nothing changes.

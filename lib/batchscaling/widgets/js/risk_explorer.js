@@ -26,13 +26,10 @@ import {
 const MAX_STEPS = 1e6;
 const HIGHEST_POWER = 0.75;
 
-// Eight steps in each octave, each with few binary digits: the powers they need are few.
-const STEPS = Array.from({ length: 20 }, (_, octave) => {
-  return [8, 9, 10, 11, 12, 13, 14, 15].map((digits) => digits * 2 ** (octave - 3));
-})
-  .flat()
-  .filter((t) => Number.isInteger(t) && t < MAX_STEPS)
-  .concat(MAX_STEPS);
+// The first 16 steps, then 16 in each octave: from one to the next is a power of two.
+const STEPS = [0];
+for (let t = 1; t < MAX_STEPS; t += 2 ** Math.max(0, Math.floor(Math.log2(t)) - 4)) STEPS.push(t);
+STEPS.push(MAX_STEPS);
 
 const LOOKS = {
   risk: { stroke: "var(--accent)", "stroke-width": 2.5 },
@@ -99,8 +96,9 @@ function describe(start, settings, { limit, stable, floor, reached }) {
       `${formatNumber(limit)}.`
     );
   }
-  const name = momentum > 0 ? "Heavy-ball momentum" : "SGD";
-  const begin = `${name} starts at risk ${formatNumber(start)}`;
+  const name = momentum > 0 ? "heavy-ball momentum" : "SGD";
+  const subject = power > 0 ? `Preconditioned ${name}` : name[0].toUpperCase() + name.slice(1);
+  const begin = `${subject} starts at risk ${formatNumber(start)}`;
   const end = `settles at ${formatNumber(floor)}`;
   if (reached === null && floor > settings.target) {
     return `${begin} and ${end}. This floor is above ${target}, which is not reached.`;
@@ -134,6 +132,7 @@ function render({ model, el }) {
     xLabel: "steps",
     yLabel: "risk",
     xRange: [1, MAX_STEPS],
+    xZero: true,
     yRange,
     draw(pen) {
       const { x, y, width, height } = pen;
@@ -143,7 +142,7 @@ function render({ model, el }) {
       pen.curve(points(shown.risk), LOOKS.risk);
       const target = y(settings.target);
       pen.line(0, target, width, target, LOOKS.target);
-      const floor = Math.min(y(shown.floor), height);
+      const floor = Math.max(0, Math.min(y(shown.floor), height));
       // The upper of the two lines has its label above it, the lower one below.
       const above = (line) => line - 7;
       const below = (line) => Math.min(line + 17, height - 6);
@@ -152,19 +151,22 @@ function render({ model, el }) {
       const targetWords = `target ${formatNumber(settings.target)}`;
       pen.label(width - 4, floorIsUpper ? below(target) : above(target), targetWords, right);
       if (shown.stable) {
-        if (shown.floor >= yRange[0]) pen.line(0, floor, width, floor, LOOKS.floor);
-        const words = `floor ${formatNumber(shown.floor)}`;
+        const [bottom, top] = yRange;
+        pen.line(0, y(shown.floor), width, y(shown.floor), LOOKS.floor);
+        const arrow = shown.floor > top ? "↑ " : shown.floor < bottom ? "↓ " : "";
+        const words = `${arrow}floor ${formatNumber(shown.floor)}`;
         pen.label(width - 4, floorIsUpper ? above(floor) : below(floor), words, right);
       }
       pen.dot(0, y(start), { fill: "var(--ink)" });
-      pen.label(9, y(start) - 8, `start ${formatNumber(start)}`, {});
+      const beside = shown.stable ? y(start) - 8 : y(start) + 20; // clear of a rising curve
+      pen.label(9, beside, `start ${formatNumber(start)}`, {});
       if (shown.reached !== null) {
-        const at = x(Math.max(shown.reached, 1));
+        const at = x(shown.reached);
         pen.line(at, target, at, height, { stroke: "var(--green)", "stroke-width": 1.5 });
         pen.dot(at, target, { fill: "var(--green)", stroke: "var(--paper)", "stroke-width": 1.5 });
-        const side = at > width / 2 ? [-7, "end"] : [7, "start"];
         const words = `${formatCount(shown.reached)} steps`;
-        pen.label(at + side[0], height - 8, words, { "text-anchor": side[1] });
+        const middle = Math.max(35, Math.min(at, width - 100)); // clear of the axis' name
+        pen.label(middle, height + 38, words, { "text-anchor": "middle" });
       }
     },
   });

@@ -146,6 +146,7 @@ export function formatCount(value) {
 }
 
 function powerOfTen(exponent) {
+  if (exponent === 0 || exponent === 1) return String(10 ** exponent);
   return `10${[...String(exponent)].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻").join("")}`;
 }
 
@@ -235,13 +236,14 @@ export function onceAFrame(draw) {
 }
 
 /**
- * A plot with two logarithmic axes that follows the width of its place.
+ * A plot with two logarithmic axes that follows the width of its place. With `xZero`, the place
+ * of x = 0 is half a decade left of the axis.
  *
  * `draw(pen)` is called with a fresh pen after every `redraw()` and change of width. A pen has the
  * scales `x` and `y`, the inner size `width` and `height`, and the methods `curve`, `line`, `dot`
  * and `label`. Curves are cut at the frame, labels are not.
  */
-export function logPlot({ description, xLabel, yLabel, xRange, yRange, draw }) {
+export function logPlot({ description, xLabel, yLabel, xRange, xZero, yRange, draw }) {
   const picture = svg("svg", { role: "img", "aria-label": description });
   const place = html("div", { class: "plot" }, picture);
   const margin = { top: 26, right: 12, bottom: 44, left: 40 };
@@ -250,6 +252,7 @@ export function logPlot({ description, xLabel, yLabel, xRange, yRange, draw }) {
     const count = Math.floor(Math.log10(high) + 1e-9) - first + 1;
     return Array.from({ length: count }, (_, k) => first + k);
   };
+  // Values far below the range are drawn three decades below it, out of sight.
   const scale = ([low, high], from, to) => {
     const slope = (to - from) / Math.log10(high / low);
     return (value) => from + slope * Math.log10(Math.max(value, low * 1e-3) / low);
@@ -261,7 +264,9 @@ export function logPlot({ description, xLabel, yLabel, xRange, yRange, draw }) {
     const outerHeight = Math.round(Math.min(Math.max(0.52 * outerWidth, 290), 380));
     const width = outerWidth - margin.left - margin.right;
     const height = outerHeight - margin.top - margin.bottom;
-    const x = scale(xRange, 0, width);
+    const leftEnd = xRange[0] / (xZero ? 3 : 1);
+    const along = scale([leftEnd, xRange[1]], 0, width);
+    const x = (value) => along(Math.max(value, leftEnd));
     const y = scale(yRange, height, 0);
     const back = svg("g", {});
     const inside = svg("svg", { width, height, style: "overflow: hidden" });
@@ -276,6 +281,7 @@ export function logPlot({ description, xLabel, yLabel, xRange, yRange, draw }) {
       back.append(svg("line", { class: "grid", x1: 0, x2: width, y1: at, y2: at }));
       back.append(text(-7, at + 4, powerOfTen(exponent), { "text-anchor": "end" }));
     }
+    if (xZero) back.append(text(0, height + 18, "0", { "text-anchor": "middle" }));
     back.append(svg("line", { class: "axis", x1: 0, x2: width, y1: height, y2: height }));
     back.append(text(width, height + 38, xLabel, { "text-anchor": "end" }));
     back.append(text(-margin.left + 4, -12, yLabel, {}));
