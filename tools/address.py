@@ -24,7 +24,7 @@ PLACES = (
     "lib/**/*.js",
 )
 # Other projects that these files may link to.
-FOREIGN = {"pre-commit/pre-commit", "astral-sh/uv"}
+FOREIGN = {"astral-sh/uv"}
 
 OWNER = r"(?P<owner>[A-Za-z0-9-]+)"
 NAME = r"(?P<name>[A-Za-z0-9_-]+(?:\.(?!git\b)[A-Za-z0-9_-]+)*)"
