@@ -80,3 +80,14 @@ def test_repr_is_short_and_stable():
     assert repr(NoisyQuadratic.harmonic(10_000)) == (
         "NoisyQuadratic(dim=10000, 10000 curvatures from 0.0001 to 1)"
     )
+
+
+def test_power_law_and_given_spectra():
+    np.testing.assert_allclose(
+        NoisyQuadratic.power_law(50, 1).curvature, NoisyQuadratic.harmonic(50).curvature
+    )
+    np.testing.assert_allclose(NoisyQuadratic.power_law(3, 2).curvature, [1, 1 / 4, 1 / 9])
+    assert np.all(NoisyQuadratic.power_law(5, 0).curvature == 1)
+    measured = NoisyQuadratic.from_spectrum([2.0, 0.1], counts=[1, 8])
+    np.testing.assert_array_equal(measured.noise, measured.curvature)
+    assert measured.dim == 9

@@ -38,3 +38,18 @@ def test_seeds_and_shapes():
 def test_an_unstable_method_diverges():
     losses = sample_paths(NoisyQuadratic([1.0]), SGD(2.5), 1, [0, 50], paths=10, seed=0)
     assert np.all(losses[:, 1] > 1e6 * losses[:, 0])
+
+
+def test_correlated_noise_changes_the_spread_and_not_the_mean():
+    # The expected loss is a sum over eigen-directions, so it depends on the diagonal alone.
+    dim, steps = 20, [5, 40]
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((dim, 3))
+    covariance = root @ root.T + 0.05 * np.eye(dim)
+    problem = NoisyQuadratic(1 / np.arange(1, dim + 1), np.diag(covariance), 0.0)
+    call = dict(batch_size=2, steps=steps, paths=8000, seed=1)
+    losses = sample_paths(problem, SGD(0.3), covariance=covariance, **call)
+    plain = sample_paths(problem, SGD(0.3), **call)
+    error = losses.std(axis=0) / np.sqrt(len(losses))
+    assert np.all(np.abs(losses.mean(axis=0) - risk(problem, SGD(0.3), 2, steps)) < 4 * error)
+    assert np.all(losses.std(axis=0) > 1.3 * plain.std(axis=0))

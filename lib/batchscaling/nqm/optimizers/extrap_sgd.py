@@ -55,7 +55,7 @@ class ExtrapSGD(Optimizer):
     def curvature_limit(self):
         # With x = lr h and y = extrapolation h the characteristic polynomial is
         # z^3 + [(1+u)(x-1) + y] z^2 + [u(1-x) - y(1+u)] z + u y, and Jury's conditions are
-        # polynomials in h. The limit is the smallest h at which one of them fails.
+        # polynomials in h, positive at h = 0. The limit is the smallest h at which one fails.
         u, x, y = self.momentum, np.poly1d([self.lr, 0]), np.poly1d([self.extrapolation, 0])
         a2, a1, a0 = (1 + u) * (x - 1) + y, u * (1 - x) - (1 + u) * y, u * y
         conditions = [
@@ -64,9 +64,10 @@ class ExtrapSGD(Optimizer):
             1 - a0 * a0 - (a1 - a0 * a2),
             1 - a0 * a0 + (a1 - a0 * a2),
         ]
-        roots = np.concatenate([np.atleast_1d(condition.roots) for condition in conditions])
-        crossings = roots.real[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)]
-        return float(crossings.min())
+        # Roots in 1/h: the first coefficient is then never zero.
+        inverse = np.concatenate([np.roots(condition.coeffs[::-1]) for condition in conditions])
+        real = np.abs(inverse.imag) <= 1e-12 * np.abs(inverse)
+        return float(1 / inverse.real[real].max())
 
     def with_lr(self, lr):
         return replace(self, lr=lr, extrapolation=self.extrapolation * lr / self.lr)
