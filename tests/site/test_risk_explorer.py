@@ -36,6 +36,7 @@ class Explorer:
         self.page = page
         self.root = page.locator(".batchscaling-explorer")
         self.status = self.root.get_by_role("status")
+        self.rest()
         self.start = json.loads(page.request.get(page.url).text().split(STATE)[1].split("</")[0])
         self.problem = NoisyQuadratic(**{name: self.start["problem"][name] for name in FIELDS})
 
@@ -49,7 +50,7 @@ class Explorer:
         self.rest()
 
     def rest(self):
-        self.page.wait_for_timeout(300)
+        self.root.locator(".status:not([aria-busy]):not(:empty)").wait_for()
 
     def picture(self):
         return self.root.locator(".plot").inner_html()
@@ -74,7 +75,7 @@ def explorer(visit):
 def test_numbers_agree_with_the_library(visit):
     problem = NoisyQuadratic.harmonic(10_000).quantize(20)
     cases, expected, floors = [], [], []
-    grid = itertools.product((0, 0.5, 0.9, 0.999), (0, 0.25, 0.5, 0.75))
+    grid = itertools.product((0, 0.5, 0.9, 0.999), (0, 0.75))
     for momentum, power in grid:
         equivalent = problem.precondition(power)
         limit = 2 * (1 + momentum) / equivalent.curvature.max()
@@ -100,7 +101,7 @@ def test_numbers_agree_with_the_library(visit):
     data = {name: getattr(problem, name).tolist() for name in FIELDS}
     argument = {"problem": data, "cases": cases, "steps": STEPS}
     found = np.array(visit(PAGE).page.evaluate(code, argument))
-    assert len(cases) == 216
+    assert len(cases) == 108
     np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-9)
     np.testing.assert_allclose(found[:, -1], floors, rtol=1e-9)
 
@@ -306,13 +307,12 @@ def test_notebooks_module_draws_the_same_and_follows_the_model(explorer):
     static = explorer.picture()
     page.evaluate(code, [compose("risk_explorer.js"), explorer.start])
     live = page.locator("#live")
-    live.locator("path").first.wait_for()
-    explorer.rest()
+    live.locator(".status:not([aria-busy]):not(:empty)").wait_for()
     assert live.locator(".plot").inner_html() == static
     page.evaluate("window.model.set('lr', 0.123)")
     slider = live.get_by_role("slider", name="Learning rate")
     assert slider.get_attribute("aria-valuetext") == "0.123"
-    explorer.rest()
+    live.locator(".status:not([aria-busy])").wait_for()
     assert live.locator(".plot").inner_html() != static
     slider.focus()
     page.keyboard.press("ArrowRight")

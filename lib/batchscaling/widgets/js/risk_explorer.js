@@ -176,6 +176,10 @@ function render({ model, el }) {
     shown = compute(problem, settings);
     show();
   });
+  const change = () => {
+    status.wait();
+    drawing.request();
+  };
   function show() {
     root.style.setProperty("--accent", settings.momentum > 0 ? "var(--orange)" : "var(--blue)");
     plot.redraw();
@@ -187,14 +191,14 @@ function render({ model, el }) {
       settings[knob.name] = value;
       model.set(knob.name, value);
       model.save_changes();
-      drawing.request();
+      change();
     };
     const control = slider({ ...knob, onInput });
     const follow = () => {
       if (model.get(knob.name) === settings[knob.name]) return;
       settings[knob.name] = model.get(knob.name);
       control.set(settings[knob.name]);
-      drawing.request();
+      change();
     };
     model.on(`change:${knob.name}`, follow);
     return { ...control, name: knob.name, stop: () => model.off(`change:${knob.name}`, follow) };

@@ -55,6 +55,8 @@ const STYLE = `
 }
 @container (max-width: 710px) {
   .batchscaling-explorer .controls { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+}
+@container (max-width: 600px) {
   .batchscaling-explorer .status { min-height: 4.35em; }
 }
 @container (max-width: 430px) {
@@ -207,16 +209,25 @@ export function legend(entries) {
   return html("ul", { class: "legend" }, ...items);
 }
 
-/** A line of words that changes once the knobs rest, so that a screen reader is not flooded. */
+/**
+ * A line of words that changes once the knobs rest, so that a screen reader is not flooded.
+ * From `wait()` on until the words of `say(words)` stand there, the line is marked as busy.
+ */
 export function statusLine() {
   const node = html("p", { class: "status", role: "status", "aria-live": "polite" });
   let timer;
+  const wait = () => node.setAttribute("aria-busy", "true");
+  const write = (words) => {
+    node.textContent = words;
+    node.removeAttribute("aria-busy");
+  };
   return {
     node,
-    say(text) {
+    wait,
+    say(words) {
+      wait();
       clearTimeout(timer);
-      if (node.textContent === "") node.textContent = text;
-      else timer = setTimeout(() => (node.textContent = text), 200);
+      timer = setTimeout(write, node.textContent === "" ? 0 : 200, words);
     },
     stop: () => clearTimeout(timer),
   };
