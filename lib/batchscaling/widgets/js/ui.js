@@ -109,8 +109,8 @@ export function html(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** A new SVG element. */
-export function svg(tag, attributes = {}, ...children) {
+// A new SVG element.
+function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
