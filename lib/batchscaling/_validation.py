@@ -17,20 +17,25 @@ def reject(name, value, allowed):
 
 def real(name, value, low=-math.inf, high=math.inf, *, low_open=False, high_open=False):
     """Return `value` as a finite float between `low` and `high`."""
-    allowed = _interval("a finite number", low, high, low_open, high_open)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.number)):
-        reject(name, value, allowed)
-    number = float(value)
+    is_number = isinstance(value, (Real, np.number)) and not isinstance(value, (bool, np.bool_))
+    number = float(value) if is_number else math.nan
     too_low = number <= low if low_open else number < low
     too_high = number >= high if high_open else number > high
     if not math.isfinite(number) or too_low or too_high:
-        reject(name, value, allowed)
+        reject(name, value, _interval("a finite number", low, high, low_open, high_open))
     return number
 
 
 def positive(name, value):
     """Return `value` as a finite float above zero."""
     return real(name, value, 0, low_open=True)
+
+
+def positive_numbers(name, value):
+    """Return a number, or an array of any shape, of finite numbers above zero."""
+    if np.ndim(value) == 0:
+        return np.float64(positive(name, value))
+    return array(name, value, ndim=np.ndim(value), positive=True)
 
 
 def integer(name, value, low=None, high=None):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from reference import diagonal_recursion
 
-from batchscaling.nqm import SGD, HeavyBall, NoisyQuadratic, steps_to_target, tune
+from batchscaling.nqm import (
+    SGD,
+    Averaged,
+    ExtrapSGD,
+    HeavyBall,
+    Nesterov,
+    NoisyQuadratic,
+    steps_to_target,
+    tune,
+)
 
 PROBLEM = NoisyQuadratic.harmonic(1000).quantize(60)
 
@@ -70,3 +79,26 @@ def test_linear_scaling_at_small_batches():
     found = tune(PROBLEM, SGD, [1, 2, 4, 8], 0.05)
     np.testing.assert_allclose(found.lr[1:] / found.lr[:-1], 2, rtol=0.05)
     np.testing.assert_allclose(np.diff(np.log2(found.steps.astype(float))), -1, atol=0.02)
+
+
+def test_average_is_not_beaten_by_a_grid():
+    found = tune(PROBLEM, Averaged, [16], 0.05, base=SGD)
+    best = min(
+        steps_or_infinity(Averaged(SGD(lr), decay), 16, 0.05)
+        for lr in np.geomspace(0.02, 1.99, 20)
+        for decay in 1 - np.geomspace(1e-4, 1, 15)
+    )
+    assert found.steps[0] <= 1.002 * best
+    assert 0.9 < found.decay[0] < 1
+    assert found.steps[0] < 0.8 * tune(PROBLEM, SGD, [16], 0.05).steps[0]
+
+
+@pytest.mark.parametrize("kind", [Nesterov, ExtrapSGD])
+def test_other_optimizers_can_be_tuned(kind):
+    plain = tune(PROBLEM, SGD, [16, 65536], 0.05)
+    found = tune(PROBLEM, kind, [16, 65536], 0.05)
+    assert np.all(found.steps <= 1.01 * plain.steps)
+    for optimizer, batch_size, steps in zip(
+        found.optimizers, found.batch_sizes, found.steps, strict=True
+    ):
+        assert steps_to_target(PROBLEM, optimizer, batch_size, 0.05) == steps

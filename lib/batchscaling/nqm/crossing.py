@@ -20,6 +20,7 @@ from batchscaling.nqm import moments
 from batchscaling.nqm.risk import require_stable
 
 _MARGIN = 1 + 1e-9  # keeps rounding from skipping a block whose bound touches the target
+_AT_ONCE = 2**15  # numbers of lanes times curvatures
 
 
 def steps_to_target(problem, optimizer, batch_size, target):
@@ -45,80 +46,135 @@ def steps_to_target(problem, optimizer, batch_size, target):
         If an argument is out of its range or the method is unstable on `problem`.
     """
     require_stable(problem, optimizer)
-    walk = _Walk(problem, optimizer.method())
-    if np.ndim(batch_size) == 0 and np.ndim(target) == 0:
-        return walk.first_crossing(
-            check.positive("batch_size", batch_size), check.positive("target", target)
-        )
     batch_sizes, targets = np.broadcast_arrays(
-        check.array("batch_size", batch_size, ndim=np.ndim(batch_size), positive=True),
-        check.array("target", target, ndim=np.ndim(target), positive=True),
+        check.positive_numbers("batch_size", batch_size), check.positive_numbers("target", target)
     )
+    optimizers = [optimizer] * batch_sizes.size
+    found = first_crossings(problem, optimizers, batch_sizes.ravel(), targets.ravel())
+    if batch_sizes.ndim == 0:
+        return found[0]
     steps = np.empty(batch_sizes.shape, dtype=object)
-    for index in np.ndindex(steps.shape):
-        steps[index] = walk.first_crossing(batch_sizes[index], targets[index])
+    steps.flat = found
+    return steps
+
+
+def first_crossings(problem, optimizers, batch_sizes, targets):
+    """Return the first crossing of each lane: an optimizer, its batch size and its target.
+
+    Parameters
+    ----------
+    problem : NoisyQuadratic
+    optimizers : sequence of Optimizer, length m
+        Of one kind, each stable on `problem`.
+    batch_sizes, targets : ndarray, shape (m,)
+
+    Returns
+    -------
+    list of int or None
+    """
+    lanes = max(1, _AT_ONCE // problem.curvature.size)
+    steps = []
+    for first in range(0, len(optimizers), lanes):
+        part = slice(first, first + lanes)
+        steps += _Walk(problem, optimizers[part]).run(batch_sizes[part], targets[part])
     return steps
 
 
 class _Walk:
-    """Blocks of 1, 2, 4, ... steps of one method on one problem, made when first needed."""
+    """Lanes that walk side by side, each in blocks of 1, 2, 4, ... steps.
 
-    def __init__(self, problem, method):
+    Arrays have the shape (n, m, lanes, curvatures). Lanes of the same optimizer share its blocks.
+    """
+
+    def __init__(self, problem, optimizers):
+        distinct = list(dict.fromkeys(optimizers))
         self.problem = problem
-        self.method = method
-        rest = (method.A - np.eye(len(method.A)))[..., None]
-        self.difference = rest + moments.outer(method.b, method.query) * problem.curvature  # F - I
-        self._squarings = moments.squarings(method, problem.curvature)
+        self.which = np.array([distinct.index(optimizer) for optimizer in optimizers])
+        self.method = moments.stack([optimizer.method() for optimizer in distinct])
+        h = problem.curvature
+        self.shape = (len(distinct), h.size)
+        each = moments.LinearMethod(*(np.repeat(part, h.size, axis=-1) for part in self.method))
+        curvature = np.tile(h, len(distinct))
+        gradient = moments.outer(each.b, each.query) * curvature
+        rest = self.method.A - np.eye(len(self.method.b))[..., None]
+        self.difference = rest[..., None] + self._unfold(gradient)  # F - I
+        self._squarings = moments.squarings(each, curvature)
         self._blocks = []
 
-    def block(self, level):
-        """Return P and C of 2**level steps and W, the squared sum of the outputs in them."""
+    def run(self, batch_sizes, targets):
+        """Return the first crossing of each lane, or None."""
+        problem, method = self.problem, self.method
+        weight = 0.5 * problem.counts * problem.curvature
+        start_weight = weight * problem.second_moment
+        noise_weight = weight * problem.noise / batch_sizes[:, None]
+        lane = np.arange(len(batch_sizes))
+        found, step = [None] * len(lane), [0] * len(lane)
+        level = np.zeros(len(lane), dtype=int)
+        column = self._pair(method.start[:, None, self.which, None])  # F^t s0
+        row = self._pair(method.readout[None, :, self.which, None])  # r^T F^t
+        psi = self._pair(np.zeros((1, 1, len(lane), 1)))
+        while True:
+            noise = np.einsum("lk,lk->l", noise_weight[lane], psi[0][0, 0])
+            readout = method.readout[:, self.which[lane], None]
+            phi = np.abs(np.sum(readout * column[0][:, 0], axis=0))
+            reached = noise + phi**2 @ start_weight <= targets[lane]
+            for k in np.flatnonzero(reached):
+                found[lane[k]] = step[lane[k]]
+            on = ~reached & (noise <= targets[lane])  # the noise part never falls
+            if not on.any():
+                return found
+            lane, level, phi, noise = lane[on], level[on], phi[on], noise[on]
+            column, row, psi = ([part[:, :, on] for part in pair] for pair in (column, row, psi))
+            needed = targets[lane] * _MARGIN - noise
+            level = self._longest_safe(lane, level, phi, column[0][:, 0], start_weight, needed)
+            power, covariance = (self._gather(lane, level, kind) for kind in (0, 1))
+            psi = dd.add(psi, dd.congruence(row, covariance))
+            column, row = dd.matmul(power, column), dd.matmul(row, power)
+            for k, one in enumerate(lane):
+                step[one] += 1 << int(level[k])
+            level = level + 1
+
+    def _longest_safe(self, lane, level, phi, column, start_weight, needed):
+        """Return each lane's longest block, at most `level`, with the risk above the target."""
+        change = np.einsum("ijlk,jlk->ilk", self.difference[:, :, self.which[lane]], column)
+        open_ = np.flatnonzero(level > 0)
+        while open_.size:
+            outputs, _ = self._gather(lane[open_], level[open_], 2)
+            moved = change[:, open_]
+            squares = np.maximum(np.einsum("ilk,ijlk,jlk->lk", moved, outputs, moved), 0)
+            length = 2.0 ** level[open_, None]
+            lowest = np.maximum(phi[open_] - np.sqrt((length - 1) * squares), 0)
+            unsafe = open_[lowest**2 @ start_weight <= needed[open_]]
+            level[unsafe] -= 1
+            open_ = unsafe[level[unsafe] > 0]
+        return level
+
+    def _gather(self, lane, level, kind):
+        """Return P (kind 0), C (1) or the squared outputs W (2) of each lane at its level."""
+        size = len(self.method.b)
+        pair = tuple(np.empty((size, size, len(lane), self.shape[1])) for _ in range(2))
+        for value in np.unique(level):
+            at = np.flatnonzero(level == value)
+            for part, source in zip(pair, self._block(value)[kind], strict=True):
+                part[:, :, at] = self._unfold(source)[:, :, self.which[lane[at]]]
+        return pair
+
+    def _block(self, level):
         while len(self._blocks) <= level:
             power, covariance = next(self._squarings)
             if self._blocks:
                 before, _, outputs = self._blocks[-1]
                 outputs = dd.add(outputs, dd.congruence(dd.transpose(before), outputs))
             else:
-                outputs = self._pair(moments.outer(self.method.readout, self.method.readout))
+                each = moments.outer(self.method.readout, self.method.readout)
+                outputs = np.repeat(each, self.shape[1], axis=-1)
+                outputs = outputs, np.zeros_like(outputs)
             self._blocks.append((power, covariance, outputs))
         return self._blocks[level]
 
-    def first_crossing(self, batch_size, target):
-        """Return the first t with risk at or below the target, or None."""
-        problem, method = self.problem, self.method
-        weight = 0.5 * problem.counts * problem.curvature
-        start_weight = weight * problem.second_moment
-        noise_weight = weight * problem.noise / batch_size
-        column = self._pair(method.start[:, None, None])  # F^t s0
-        row = self._pair(method.readout[None, :, None])  # r^T F^t
-        psi = self._pair(np.zeros((1, 1, 1)))
-        step, level = 0, 0
-        while True:
-            noise = noise_weight @ psi[0][0, 0]
-            if noise > target:
-                return None
-            phi = np.abs(method.readout @ column[0][:, 0])
-            if noise + start_weight @ phi**2 <= target:
-                return step
-            level = self._longest_safe(level, phi, column[0][:, 0], start_weight, target, noise)
-            power, covariance, _ = self.block(level)
-            psi = dd.add(psi, dd.congruence(row, covariance))
-            column, row = dd.matmul(power, column), dd.matmul(row, power)
-            step += 2**level
-            level += 1
-
-    def _longest_safe(self, level, phi, column, start_weight, target, noise):
-        """Return the longest block, at most `level`, in which the risk stays above the target."""
-        change = np.einsum("ijk,jk->ik", self.difference, column)
-        while level > 0:
-            outputs = self.block(level)[2][0]
-            squares = np.maximum(np.einsum("ik,ijk,jk->k", change, outputs, change), 0)
-            lowest = np.maximum(phi - np.sqrt((2**level - 1) * squares), 0)
-            if noise + start_weight @ lowest**2 > target * _MARGIN:
-                break
-            level -= 1
-        return level
+    def _unfold(self, numbers):
+        return numbers.reshape(numbers.shape[:-1] + self.shape)
 
     def _pair(self, numbers):
-        numbers = numbers * np.ones_like(self.problem.curvature)
+        numbers = numbers * np.ones(self.shape[1])
         return numbers, np.zeros_like(numbers)

@@ -146,13 +146,11 @@ def lower_bound_steps(problem, batch_size, target):
     Zhang et al. (2019), section 3.5.
     """
     examples = maximum_likelihood_risk(problem, 1.0) / check.positive("target", target)
-    steps = examples / check.array(
-        "batch_size", batch_size, ndim=np.ndim(batch_size), positive=True
-    )
+    steps = examples / check.positive_numbers("batch_size", batch_size)
     return float(steps) if steps.ndim == 0 else steps
 
 
 def _examples(problem, examples):
     if not isinstance(problem, NoisyQuadratic):
         check.reject("problem", problem, "a NoisyQuadratic")
-    return check.array("examples", examples, ndim=np.ndim(examples), positive=True)
+    return check.positive_numbers("examples", examples)

@@ -20,8 +20,14 @@ import itertools
 import numpy as np
 
 from batchscaling.nqm import _doubledouble as dd
+from batchscaling.nqm.optimizers import LinearMethod
 
 _CHUNK = 2**17  # numbers of one temporary array, so that it stays in the cache
+
+
+def stack(methods):
+    """Return methods of one kind as one, whose arrays have the methods as their last axis."""
+    return LinearMethod(*(np.stack(parts, axis=-1) for parts in zip(*methods, strict=True)))
 
 
 def squarings(method, curvature):
@@ -30,6 +36,7 @@ def squarings(method, curvature):
     Parameters
     ----------
     method : LinearMethod
+        Its arrays may have a last axis of length k: a method of its own for each curvature.
     curvature : ndarray, shape (k,)
 
     Yields
@@ -40,7 +47,8 @@ def squarings(method, curvature):
         Covariance of the state for noise of variance one from a fixed start.
     """
     product, rounding = dd.two_product(outer(method.b, method.query), curvature)
-    high, low = dd.two_sum(method.A[..., None], product)
+    A = method.A if method.A.ndim == 3 else method.A[..., None]
+    high, low = dd.two_sum(A, product)
     power = dd.two_sum(high, low + rounding)
     covariance = _exact(outer(method.b, method.b) * np.ones_like(curvature))
     while True:
@@ -106,8 +114,9 @@ def limit(method, curvature):
 
 
 def outer(a, b):
-    """Return the outer product of two vectors, shape (n, n, 1)."""
-    return np.outer(a, b)[..., None]
+    """Return the outer product of two vectors of shape (n,) or (n, k), with a last axis."""
+    product = a[:, None] * b[None, :]
+    return product if product.ndim == 3 else product[..., None]
 
 
 def _exact(numbers):

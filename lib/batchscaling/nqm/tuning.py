@@ -1,29 +1,43 @@
 """Best constant hyperparameters for each batch size.
 
-The search compares optimizers by bisection over steps in plain float64, many at a time: a grid
-over all hyperparameters, then ever finer grids around the best one of each batch size. The last few
-are compared by their exact first crossing, and that is what is reported.
+The search compares many optimizers at a time in plain float64: a grid over all hyperparameters on
+a coarse spectrum, then ever finer grids around the best one of each batch size. Short runs are
+followed step by step, because there the risk oscillates; long ones are bisected. The last few are
+compared by their exact first crossing, and that is what is reported.
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.nqm.crossing import steps_to_target
-from batchscaling.nqm.optimizers import Optimizer
+from batchscaling.nqm import moments
+from batchscaling.nqm.crossing import first_crossings
+from batchscaling.nqm.optimizers import Averaged, Optimizer
 from batchscaling.nqm.problem import NoisyQuadratic
 
-# Coordinates of the search. The learning rate is a fraction of the largest stable one, and its
-# logit is searched, so that both small rates and rates close to the limit are resolved. The
-# momentum is searched as log(1 - momentum).
-_LR_LOGIT = (-21.0, 14.0)
-_LOG_ONE_MINUS_MOMENTUM = (np.log(1e-5), 0.0)
-_GRID = {"lr": 120, "momentum": 20}
-_ROUNDS = 5
-_ZOOM_POINTS = 9
-_FINALISTS = 16
+# Search coordinates. The learning rate is a fraction of the largest stable one, and its logit is
+# searched, so that small rates and rates close to the limit are both resolved. To the logit
+# log(1 - momentum) is added: small rates with the same effective rate then share a coordinate, and
+# a grid compares momenta fairly. Momentum and decay are searched as log(1 - value), an
+# extrapolation as the logarithm of its ratio to the rate.
+_BOUNDS = {
+    "lr": (-16.0, 22.0),
+    "momentum": (np.log(1e-5), 0.0),
+    "decay": (np.log(1e-8), 0.0),
+    "extrapolation": (np.log(1e-3), np.log(10.0)),
+}
+_HIGHEST_LOGIT = 14.0
+_COARSE_BINS = 32
+_COARSE_POINTS = {1: (120,), 2: (76, 14), 3: (40, 8, 8)}  # on each axis, the rate first
+_POINTS = {1: 9, 2: 7, 3: 5}
+_SHRINK = 0.5  # reach of each round, relative to the one before
+_ROUNDS = 6
+_COARSE_ROUNDS = 2
+_FINALISTS = 2
+_DENSE_LEVELS = 9  # runs of at most 512 steps are followed step by step
 _MOST_LEVELS = 45
 
 
@@ -40,7 +54,7 @@ class Tuning:
         The best one of each batch size.
     at_border : ndarray of bool, shape (k,)
         Whether the best one lies on the edge of the searched space. The limit of stability and
-        momentum 0 are no such edges: nothing lies beyond them.
+        momentum or decay 0 are no such edges: nothing lies beyond them.
     """
 
     batch_sizes: np.ndarray
@@ -59,6 +73,11 @@ class Tuning:
         return np.array([getattr(optimizer, "momentum", 0.0) for optimizer in self.optimizers])
 
     @property
+    def decay(self):
+        """Best decay of the average of each batch size, shape (k,); 0 where nothing is averaged."""
+        return np.array([getattr(optimizer, "decay", 0.0) for optimizer in self.optimizers])
+
+    @property
     def effective_lr(self):
         """``lr / (1 - momentum)``, shape (k,)."""
         return self.lr / (1 - self.momentum)
@@ -67,18 +86,23 @@ class Tuning:
 def tune(problem, optimizer, batch_sizes, target, **fixed):
     """Find the constant hyperparameters that reach the target in the fewest steps.
 
+    The reported steps are exact for the reported optimizer. Other hyperparameters may do slightly
+    better: by 2 % or one step where the risk oscillates (momentum at large batches), by about
+    0.2 % elsewhere.
+
     Parameters
     ----------
     problem : NoisyQuadratic
         A quantized problem makes the search faster.
     optimizer : type
-        An optimizer class: `SGD` or `HeavyBall`.
+        An optimizer class, such as `HeavyBall`.
     batch_sizes : array_like, shape (k,)
         Positive.
     target : float
-        Risk to reach, positive.
-    **fixed : float
-        Hyperparameters to hold fixed, such as ``momentum=0.9``.
+        Risk to reach, positive and below the initial risk.
+    **fixed
+        Hyperparameters to hold fixed, such as ``momentum=0.9``. For `Averaged`, ``base`` is the
+        class of the optimizer that is averaged, and its hyperparameters are searched too.
 
     Returns
     -------
@@ -91,96 +115,144 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     """
     if not isinstance(problem, NoisyQuadratic):
         check.reject("problem", problem, "a NoisyQuadratic")
-    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
-        check.reject("optimizer", optimizer, "an optimizer class such as SGD")
     batch_sizes = check.array("batch_sizes", batch_sizes, positive=True)
     target = check.positive("target", target)
     if target >= problem.initial_risk:
         check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
-    names = [field.name for field in dataclasses.fields(optimizer)]
-    for name in fixed:
-        check.one_of("fixed hyperparameter", name, names)
-    space = _Space(problem, optimizer, fixed)
-    coarse = space.grid()
-    tables = _Tables(problem, [space.optimizer(point) for point in coarse])
-    found = []
+    space = _Space(problem.curvature.max(), optimizer, fixed)
+    coarse_problem = problem.quantize(_COARSE_BINS)
+    grid = space.grid()
+    tables = _Tables(coarse_problem, [space.optimizer(point) for point in grid])
+    finalists = []
     for batch_size in batch_sizes:
-        points, steps = coarse, tables.last_crossing(batch_size, target)
-        for round_ in range(1, _ROUNDS + 1):
-            near = space.around(points[np.argmin(steps)], round_)
-            finer = _Tables(problem, [space.optimizer(point) for point in near])
-            points = np.concatenate([points, near])
-            steps = np.append(steps, finer.last_crossing(batch_size, target))
-        finalists = points[np.argsort(steps)[:_FINALISTS]]
-        found.append(min(_exact(space, finalists, batch_size, target)))
-    best = [space.optimizer(point) for _, point in found]
-    steps = np.array([None if np.isinf(s) else s for s, _ in found], dtype=object)
-    borders = np.array([space.on_border(point) for _, point in found])
-    return Tuning(batch_sizes, steps, tuple(best), borders)
+        point = _best_row(
+            space, coarse_problem, grid, tables.crossing(batch_size, target), target, batch_size
+        )
+        points, steps = np.empty((0, len(point))), np.empty(0)
+        for round_ in range(_ROUNDS):
+            near = space.around(point, _SHRINK**round_)
+            rough = round_ < _COARSE_ROUNDS
+            finer = _Tables(
+                coarse_problem if rough else problem, [space.optimizer(p) for p in near]
+            )
+            near_steps = finer.crossing(batch_size, target)
+            point = near[np.argmin(near_steps)]
+            if not rough:
+                points, steps = np.concatenate([points, near]), np.append(steps, near_steps)
+        finalists.append(points[np.argsort(steps)[: _FINALISTS if len(point) > 1 else 1]])
+    return _choose(problem, space, finalists, batch_sizes, target)
 
 
-def _exact(space, points, batch_size, target):
-    """Yield the exact steps to target of each point, infinite if it is never reached."""
-    for point in points:
-        steps = steps_to_target(space.problem, space.optimizer(point), batch_size, target)
-        yield (np.inf if steps is None else steps), tuple(point)
+def _best_row(space, problem, grid, steps, target, batch_size):
+    """Return the best point of a grid after the rate has been refined in each row of it.
+
+    Without this the best row would be the one whose best rate happens to lie on the grid.
+    """
+    rows = len(np.unique(grid[:, 1:], axis=0))
+    best = np.argmin(steps.reshape(-1, rows), axis=0)
+    points = grid.reshape(-1, rows, grid.shape[1])[best, np.arange(rows)]
+    for scale in (1.0, 0.3):
+        near = np.repeat(points[None], _POINTS[1], axis=0)
+        near[..., 0] += np.linspace(-scale, scale, _POINTS[1])[:, None] * space.spacing[0]
+        near[..., 0] = np.clip(near[..., 0], space.low[0], space.high[0])
+        flat = near.reshape(-1, grid.shape[1])
+        steps = _Tables(problem, [space.optimizer(p) for p in flat]).crossing(batch_size, target)
+        points = near[np.argmin(steps.reshape(-1, rows), axis=0), np.arange(rows)]
+    return flat[np.argmin(steps)]
+
+
+def _choose(problem, space, finalists, batch_sizes, target):
+    """Compare the finalists of all batch sizes by their exact first crossings."""
+    counts = [len(points) for points in finalists]
+    owner = np.repeat(np.arange(len(batch_sizes)), counts)
+    points = np.concatenate(finalists)
+    optimizers = [space.optimizer(point) for point in points]
+    crossings = first_crossings(
+        problem, optimizers, batch_sizes[owner], np.full(len(owner), target)
+    )
+    steps = np.array([np.inf if step is None else step for step in crossings])
+    ends = np.cumsum([0, *counts])
+    best = [first + np.argmin(steps[first:end]) for first, end in itertools.pairwise(ends)]
+    return Tuning(
+        batch_sizes,
+        np.array([crossings[k] for k in best], dtype=object),
+        tuple(optimizers[k] for k in best),
+        np.array([space.on_border(points[k]) for k in best]),
+    )
 
 
 class _Space:
-    """The searched hyperparameters: points are rows of search coordinates."""
+    """The searched hyperparameters of a class of optimizers; points are their coordinates."""
 
-    def __init__(self, problem, optimizer, fixed):
-        self.problem = problem
-        self.kind = optimizer
-        self.fixed = fixed
-        bounds = {"lr": _LR_LOGIT, "momentum": _LOG_ONE_MINUS_MOMENTUM}
-        names = [field.name for field in dataclasses.fields(optimizer)]
-        self.names = [name for name in names if name not in fixed]
-        self.low = np.array([bounds[name][0] for name in self.names])
-        self.high = np.array([bounds[name][1] for name in self.names])
-        self.spacing = (self.high - self.low) / [_GRID[name] - 1 for name in self.names]
+    def __init__(self, highest, kind, fixed):
+        if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+            check.reject("optimizer", kind, "an optimizer class such as SGD")
+        self.highest, self.kind, self.fixed = highest, kind, dict(fixed)
+        self.base = None
+        names = [field.name for field in dataclasses.fields(kind)]
+        if kind is Averaged:
+            self.base = self.fixed.pop("base", None)
+            if not (isinstance(self.base, type) and issubclass(self.base, Optimizer)):
+                check.reject("base", self.base, "an optimizer class such as SGD")
+            names = [field.name for field in dataclasses.fields(self.base)] + ["decay"]
+        for name in self.fixed:
+            check.one_of("fixed hyperparameter", name, names)
+        self.names = [name for name in names if name not in self.fixed]
+        if not self.names:
+            check.reject("fixed hyperparameters", fixed, "at least one left to search")
+        self.low, self.high = np.array([_BOUNDS[name] for name in self.names]).T
+        self.spacing = (self.high - self.low) / (np.array(_COARSE_POINTS[len(self.names)]) - 1)
 
     def grid(self):
-        axes = [
-            np.linspace(low, high, _GRID[name])
-            for name, low, high in zip(self.names, self.low, self.high, strict=True)
-        ]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+        numbers = _COARSE_POINTS[len(self.names)]
+        return _mesh(map(np.linspace, self.low, self.high, numbers))
 
-    def around(self, point, round_):
-        reach = 1.5 * self.spacing / 2.5 ** (round_ - 1)
-        axes = [np.linspace(x - r, x + r, _ZOOM_POINTS) for x, r in zip(point, reach, strict=True)]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+    def around(self, point, scale):
+        number = _POINTS[len(self.names)]
+        reach = 1.5 * scale * self.spacing
+        points = _mesh(np.linspace(point - reach, point + reach, number).T)
         return np.unique(np.clip(points, self.low, self.high), axis=0)
 
     def optimizer(self, point):
+        """Return the optimizer at search coordinates `point`."""
         values = dict(self.fixed)
         for name, coordinate in zip(self.names, point, strict=True):
-            values[name] = coordinate
-        if "momentum" in self.names:
-            values["momentum"] = float(-np.expm1(values["momentum"]))
-        if "lr" in self.names:
-            fraction = 1 / (1 + np.exp(-values["lr"]))
-            unit = dataclasses.replace(self.kind(**{**values, "lr": 1.0}))
-            values["lr"] = float(fraction * unit.curvature_limit / self.problem.curvature.max())
-        return self.kind(**values)
+            if name in ("momentum", "decay"):
+                values[name] = float(-np.expm1(coordinate))
+            else:
+                values[name] = float(np.exp(coordinate)) if name != "lr" else coordinate
+        if "lr" not in self.names:
+            return self._make(values)
+        logit = values.pop("lr") + np.log1p(-values.get("momentum", 0.0))
+        fraction = 1 / (1 + np.exp(-min(logit, _HIGHEST_LOGIT)))
+        unit = self._make({"lr": 1.0, **values})
+        return unit.with_lr(float(fraction * unit.curvature_limit / self.highest))
 
     def on_border(self, point):
-        """Only the low ends are borders: small rates, and momentum close to 1."""
-        return bool(np.any(np.asarray(point) <= self.low))
+        """Only low ends are borders: small rates, and momentum or decay close to 1."""
+        return bool(np.any(point <= self.low))
+
+    def _make(self, values):
+        if self.base is None:
+            return self.kind(**values)
+        decay = values.pop("decay")
+        return Averaged(self.base(**values), decay)
 
 
 class _Tables:
     """Powers of two steps of many optimizers, float64, axes (n, n, optimizer, curvature)."""
 
     def __init__(self, problem, optimizers):
-        methods = [optimizer.method() for optimizer in optimizers]
-        A, b, query = (np.stack([method[i] for method in methods], axis=-1) for i in range(3))
-        self.readout, self.start = methods[0].readout, methods[0].start
+        method = moments.stack([optimizer.method() for optimizer in optimizers])
         self.problem = problem
-        gradient = (b[:, None] * query[None])[..., None] * problem.curvature
-        covariance = (b[:, None] * b[None])[..., None] + np.zeros_like(gradient)
-        self._levels = [(A[..., None] + gradient, covariance)]
+        self.size = (len(optimizers), problem.curvature.size)
+        self.readout, self.start = method.readout[..., None], method.start[..., None]
+        self.noise = method.b[..., None]
+        power = method.A[..., None] + moments.outer(method.b, method.query)[..., None] * (
+            problem.curvature
+        )
+        covariance = moments.outer(method.b, method.b)[..., None] * np.ones(self.size)
+        self._levels = [(power, covariance)]
 
     def level(self, level):
         while len(self._levels) <= level:
@@ -188,41 +260,73 @@ class _Tables:
             self._levels.append((_matmul(P, P), C + _matmul(_matmul(P, C), P.swapaxes(0, 1))))
         return self._levels[level]
 
-    def last_crossing(self, batch_size, target):
-        """Return for each optimizer, by bisection, a step t with risk(t) <= target < risk(t - 1).
+    def crossing(self, batch_size, target):
+        """Return for each optimizer about the step at which its risk falls to the target.
 
-        Under momentum it need not be the first one. It is infinite where none was found.
+        It is infinite for optimizers that need about twice the steps of another, or more. Ties
+        are broken by the risk at that step, as a fraction of a step.
         """
-        size = self._levels[0][0].shape[2:]
         weight = 0.5 * self.problem.counts * self.problem.curvature
-        start_weight = weight * self.problem.second_moment
-        noise_weight = weight * self.problem.noise / batch_size
-        row = self.readout[:, None, None] * np.ones(size)
-        psi = np.zeros(size)
-
-        def after(level):
-            P, C = self.level(level)
-            new_psi = psi + np.einsum("iok,ijok,jok->ok", row, C, row)
-            new_row = np.einsum("iok,ijok->jok", row, P)
-            phi = np.einsum("iok,i->ok", new_row, self.start)
-            return new_row, new_psi, phi**2 @ start_weight + new_psi @ noise_weight
-
-        # The search ends at the first power of two at which any optimizer is there: those that
-        # are not cannot win.
-        top = 0
-        reached = np.zeros(size[0], dtype=bool)
+        weights = weight * self.problem.second_moment, weight * self.problem.noise / batch_size
+        everyone = np.arange(self.size[0])
+        row, psi = self._begin()
+        reached, top = np.zeros(self.size[0], dtype=bool), 0
         while not reached.any() and top < _MOST_LEVELS:
-            reached = after(top)[2] <= target
+            reached = self._after(top, everyone, row, psi, weights)[2] <= target
             top += 1
-        steps = np.zeros(size[0])
+        if top - 1 <= _DENSE_LEVELS:
+            return self._follow(2 ** (top - 1), target, weights)
+        found = np.full(self.size[0], np.inf)
+        found[reached] = self._bisect(top, np.flatnonzero(reached), target, weights)
+        return found
+
+    def _begin(self):
+        return (self.readout * np.ones(self.size))[None], np.zeros((1, 1, *self.size))
+
+    def _after(self, level, lanes, row, psi, weights):
+        """Return row and psi after 2**level more steps, and the risk."""
+        P, C = (part[:, :, lanes] for part in self.level(level))
+        psi = psi + _matmul(_matmul(row, C), row.swapaxes(0, 1))
+        row = _matmul(row, P)
+        phi = np.sum(row[0] * self.start[:, lanes], axis=0)
+        return row, psi, phi**2 @ weights[0] + psi[0, 0] @ weights[1]
+
+    def _bisect(self, top, lanes, target, weights):
+        """Return a step t with risk(t) <= target < risk(t - 1), not always the first one."""
+        row, psi = (part[:, :, lanes] for part in self._begin())
+        steps = np.zeros(len(lanes))
         for level in reversed(range(top)):
-            new_row, new_psi, risk = after(level)
+            new_row, new_psi, risk = self._after(level, lanes, row, psi, weights)
             go = risk > target
             steps += go * 2.0**level
             row = np.where(go[:, None], new_row, row)
             psi = np.where(go[:, None], new_psi, psi)
-        return np.where(reached, steps + 1, np.inf)
+        return steps + 1
+
+    def _follow(self, last, target, weights):
+        """Return the first crossing of each optimizer that reaches the target by step `last`."""
+        F = self.level(0)[0]
+        (row,), psi = self._begin()[0], 0.0
+        found = np.full(self.size[0], np.inf)
+        for step in range(1, last + 1):
+            psi = psi + np.sum(row * self.noise, axis=0) ** 2
+            row = _matmul(row[None], F)[0]
+            phi = np.sum(row * self.start, axis=0)
+            risk = phi**2 @ weights[0] + psi @ weights[1]
+            reached = (risk <= target) & np.isinf(found)
+            found[reached] = step - 1 + risk[reached] / target
+        return found
 
 
 def _matmul(a, b):
-    return np.einsum("ij...,jk...->ik...", a, b)
+    """Multiply stacks of small matrices, whose matrix axes come first."""
+    product = a[:, 0, None] * b[None, 0]
+    for k in range(1, b.shape[0]):
+        product += a[:, k, None] * b[None, k]
+    return product
+
+
+def _mesh(axes):
+    """Return all combinations of the axes' entries, one a row; the last axis runs fastest."""
+    mesh = np.meshgrid(*axes, indexing="ij")
+    return np.stack([axis.ravel() for axis in mesh], axis=-1)
