@@ -240,82 +240,96 @@ class _Space:
 
 
 class _Tables:
-    """Powers of two steps of many optimizers, float64, axes (n, n, optimizer, curvature)."""
+    """Many optimizers side by side in float64, axes (n, n, optimizer, curvature).
+
+    What does not depend on the batch size is kept: powers of two steps, and the two parts D and S
+    of the risk D + S / batch_size.
+    """
 
     def __init__(self, problem, optimizers):
         method = moments.stack([optimizer.method() for optimizer in optimizers])
-        self.problem = problem
-        self.size = (len(optimizers), problem.curvature.size)
-        self.readout, self.start = method.readout[..., None], method.start[..., None]
-        self.noise = method.b[..., None]
-        power = method.A[..., None] + moments.outer(method.b, method.query)[..., None] * (
-            problem.curvature
+        h = problem.curvature
+        self.size = (len(optimizers), h.size)
+        self.readout, self.start, self.noise = (
+            part[..., None] for part in (method.readout, method.start, method.b)
         )
+        weight = 0.5 * problem.counts * h
+        self.weights = weight * problem.second_moment, weight * problem.noise
+        power = method.A[..., None] + moments.outer(method.b, method.query)[..., None] * h
         covariance = moments.outer(method.b, method.b)[..., None] * np.ones(self.size)
         self._levels = [(power, covariance)]
+        self._powers_of_two = []
+        self._every_step = None
 
-    def level(self, level):
+    def crossing(self, batch_size, target):
+        """Return for each optimizer about the step at which its risk falls to the target.
+
+        It is infinite for optimizers that need about twice the steps of another, or more. In short
+        runs it is the first crossing, and ties are broken by the risk there.
+        """
+        top, reached = -1, np.zeros(self.size[0], dtype=bool)
+        while not reached.any() and top < _MOST_LEVELS:
+            top += 1
+            decay, noise = self._at_power_of_two(top)
+            reached = decay + noise / batch_size <= target
+        found = np.full(self.size[0], np.inf)
+        if top <= _DENSE_LEVELS:
+            decay, noise = self._at_every_step(2**top)
+            below = decay + noise / batch_size <= target
+            lanes = np.flatnonzero(below.any(axis=0))
+            first = np.argmax(below[:, lanes], axis=0)
+            there = decay[first, lanes] + noise[first, lanes] / batch_size
+            found[lanes] = first + there / target
+        elif reached.any():
+            lanes = np.flatnonzero(reached)
+            found[lanes] = self._bisect(top, lanes, batch_size, target)
+        return found
+
+    def _level(self, level):
         while len(self._levels) <= level:
             P, C = self._levels[-1]
             self._levels.append((_matmul(P, P), C + _matmul(_matmul(P, C), P.swapaxes(0, 1))))
         return self._levels[level]
 
-    def crossing(self, batch_size, target):
-        """Return for each optimizer about the step at which its risk falls to the target.
+    def _at_power_of_two(self, level):
+        """Return D and S after 2**level steps."""
+        while len(self._powers_of_two) <= level:
+            P, C = self._level(len(self._powers_of_two))
+            row = (self.readout * np.ones(self.size))[None]
+            psi = _matmul(_matmul(row, C), row.swapaxes(0, 1))[0, 0]
+            phi = np.sum(_matmul(row, P)[0] * self.start, axis=0)
+            self._powers_of_two.append((phi**2 @ self.weights[0], psi @ self.weights[1]))
+        return self._powers_of_two[level]
 
-        It is infinite for optimizers that need about twice the steps of another, or more. Ties
-        are broken by the risk at that step, as a fraction of a step.
-        """
-        weight = 0.5 * self.problem.counts * self.problem.curvature
-        weights = weight * self.problem.second_moment, weight * self.problem.noise / batch_size
-        everyone = np.arange(self.size[0])
-        row, psi = self._begin()
-        reached, top = np.zeros(self.size[0], dtype=bool), 0
-        while not reached.any() and top < _MOST_LEVELS:
-            reached = self._after(top, everyone, row, psi, weights)[2] <= target
-            top += 1
-        if top - 1 <= _DENSE_LEVELS:
-            return self._follow(2 ** (top - 1), target, weights)
-        found = np.full(self.size[0], np.inf)
-        found[reached] = self._bisect(top, np.flatnonzero(reached), target, weights)
-        return found
+    def _at_every_step(self, last):
+        """Return D and S after 1, 2, 3, ... steps, to `last` or beyond."""
+        if self._every_step is None or len(self._every_step[0]) < last:
+            F = self._level(0)[0]
+            row, psi = self.readout * np.ones(self.size), 0.0
+            decay, noise = np.empty((last, self.size[0])), np.empty((last, self.size[0]))
+            for step in range(last):
+                psi = psi + np.sum(row * self.noise, axis=0) ** 2
+                row = _matmul(row[None], F)[0]
+                decay[step] = np.sum(row * self.start, axis=0) ** 2 @ self.weights[0]
+                noise[step] = psi @ self.weights[1]
+            self._every_step = decay, noise
+        return self._every_step
 
-    def _begin(self):
-        return (self.readout * np.ones(self.size))[None], np.zeros((1, 1, *self.size))
-
-    def _after(self, level, lanes, row, psi, weights):
-        """Return row and psi after 2**level more steps, and the risk."""
-        P, C = (part[:, :, lanes] for part in self.level(level))
-        psi = psi + _matmul(_matmul(row, C), row.swapaxes(0, 1))
-        row = _matmul(row, P)
-        phi = np.sum(row[0] * self.start[:, lanes], axis=0)
-        return row, psi, phi**2 @ weights[0] + psi[0, 0] @ weights[1]
-
-    def _bisect(self, top, lanes, target, weights):
+    def _bisect(self, top, lanes, batch_size, target):
         """Return a step t with risk(t) <= target < risk(t - 1), not always the first one."""
-        row, psi = (part[:, :, lanes] for part in self._begin())
-        steps = np.zeros(len(lanes))
+        row = (self.readout * np.ones(self.size))[None][:, :, lanes]
+        psi = np.zeros((1, 1, *row.shape[2:]))
+        start, steps = self.start[:, lanes], np.zeros(len(lanes))
         for level in reversed(range(top)):
-            new_row, new_psi, risk = self._after(level, lanes, row, psi, weights)
-            go = risk > target
+            P, C = (part[:, :, lanes] for part in self._level(level))
+            new_psi = psi + _matmul(_matmul(row, C), row.swapaxes(0, 1))
+            new_row = _matmul(row, P)
+            decay = np.sum(new_row[0] * start, axis=0) ** 2 @ self.weights[0]
+            go = decay + new_psi[0, 0] @ self.weights[1] / batch_size > target
             steps += go * 2.0**level
             row = np.where(go[:, None], new_row, row)
             psi = np.where(go[:, None], new_psi, psi)
         return steps + 1
-
-    def _follow(self, last, target, weights):
-        """Return the first crossing of each optimizer that reaches the target by step `last`."""
-        F = self.level(0)[0]
-        (row,), psi = self._begin()[0], 0.0
-        found = np.full(self.size[0], np.inf)
-        for step in range(1, last + 1):
-            psi = psi + np.sum(row * self.noise, axis=0) ** 2
-            row = _matmul(row[None], F)[0]
-            phi = np.sum(row * self.start, axis=0)
-            risk = phi**2 @ weights[0] + psi @ weights[1]
-            reached = (risk <= target) & np.isinf(found)
-            found[reached] = step - 1 + risk[reached] / target
-        return found
 
 
 def _matmul(a, b):
