@@ -44,15 +44,6 @@ def test_border_is_flagged_for_each_hyperparameter_that_varies():
     assert summarise(results([10, 20], alone)).at_border == {"lr": False}
 
 
-def test_a_held_hyperparameter_leaves_the_other_settings_out():
-    trials = grid(range(1), lr=[0.1, 0.2, 0.4], momentum=[0, 0.9])
-    steps = np.array([[90, 10], [70, 20], [80, 30]])
-    summary = summarise(results(steps, trials), momentum=0)
-    assert summary.median.tolist() == [90, 70, 80]
-    assert summary.hyper["lr"][summary.best] == 0.2
-    assert summary.at_border == {"lr": False, "momentum": False}
-
-
 def test_target_never_reached_gives_none():
     trials = grid(range(3), lr=[0.1, 0.2])
     summary = summarise(results([[np.inf] * 3, [40, np.inf, np.inf]], trials))

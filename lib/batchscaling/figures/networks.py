@@ -105,7 +105,7 @@ def steps_against_lr(panels, xlabel):
 
 
 def steps_against_batch_size(batch_sizes, steps, critical=None, model=None):
-    """Draw steps to the target against the batch size, with lines of perfect scaling.
+    """Draw steps to the target against the batch size, with lines of perfect scaling or a model.
 
     Parameters
     ----------
@@ -114,36 +114,39 @@ def steps_against_batch_size(batch_sizes, steps, critical=None, model=None):
         For each optimizer: lower end, median and upper end. An infinite upper end is drawn to
         the figure's top.
     critical : dict of str to float, optional
-        Critical batch sizes; each is marked at the lower edge.
+        Critical batch sizes; each is a vertical line.
     model : dict of str to (ndarray, ndarray), optional
-        Batch sizes and steps that a model predicts for each optimizer.
+        Batch sizes and steps that a model predicts for each optimizer; drawn instead of perfect
+        scaling.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
-    lowest = min(low.min() for low, _, _ in steps.values())
     highest = max(median.max() for _, median, _ in steps.values())
-    axes.set_ylim(lowest / 2, highest * 2)
+    handles = []
     for name, (low, median, high) in steps.items():
-        style = look(name)
-        axes.plot(batch_sizes, median[0] * batch_sizes[0] / batch_sizes, color=style["color"],
-                  linewidth=0.8, alpha=0.8)  # fmt: skip
-        bars = [median - low, np.minimum(high, 3 * highest) - median]
-        if model is not None:
+        style, bars = look(name), [median - low, np.minimum(high, 3 * highest) - median]
+        if model is None:
+            axes.plot(batch_sizes, median[0] * batch_sizes[0] / batch_sizes,
+                      color=style["color"], linewidth=0.8)  # fmt: skip
+        else:
+            handles += axes.plot(*model[name], color=style["color"], linestyle=style["linestyle"],
+                                 label=f"{_NAMES[name]}, noisy quadratic model")  # fmt: skip
             style["linestyle"] = ""
-            axes.plot(*model[name], color=style["color"], linestyle=look(name)["linestyle"],
-                      label=f"{_NAMES[name]}, noisy quadratic model")  # fmt: skip
-        axes.errorbar(batch_sizes, median, bars, **style, capsize=3, label=_NAMES[name])
+        handles.append(axes.errorbar(batch_sizes, median, bars, **style, capsize=3,
+                                     label=_NAMES[name]))  # fmt: skip
         if critical is not None:
-            axes.plot(critical[name], 0, color=style["color"], marker=style["marker"],
-                      markersize=10, transform=axes.get_xaxis_transform(), clip_on=False,
-                      linestyle="", label=f"its critical batch size: {critical[name]:.0f}")  # fmt: skip
-    axes.plot([], [], color="#4d4d4d", linewidth=0.8, label="perfect scaling")
-    axes.set(yscale="log", ylabel="steps to the target")
+            label = f"its critical batch size: {critical[name]:.0f}"
+            handles.append(axes.axvline(critical[name], color=style["color"], linewidth=1,
+                                        linestyle=style["linestyle"], label=label))  # fmt: skip
+    if model is None:
+        handles += axes.plot([], [], color="#4d4d4d", linewidth=0.8, label="perfect scaling")
+    lowest = min(low.min() for low, _, _ in steps.values())
+    axes.set(yscale="log", ylabel="steps to the target", ylim=(lowest / 3, highest * 2))
     _plain_numbers(axes.yaxis)
-    axes.legend()
+    axes.legend(handles=handles)
     _batch_size_axis(axes, batch_sizes)
     return _finish(figure)
 

@@ -15,7 +15,7 @@ import torch
 from torch.func import grad, vmap
 from tqdm import tqdm
 
-from batchscaling._validation import array, integer, one_of, positive, reject
+from batchscaling._validation import array, integer, positive, reject
 from batchscaling.training.curves import first_crossing
 from batchscaling.training.data import batches, generator
 
@@ -266,36 +266,22 @@ def train(
     return TrialResults(batch_size, trials, steps, loss, accuracy, first, diverged)
 
 
-def summarise(results, **fixed):
+def summarise(results):
     """Return the steps to the target of every setting over the seeds, and the best setting.
 
     Parameters
     ----------
     results : TrialResults
         Of `train` with a target.
-    **fixed : float
-        Hyperparameters to hold, such as ``momentum=0``: other settings are left out.
 
     Returns
     -------
     Summary
-
-    Raises
-    ------
-    ValueError
-        If a name in `fixed` is not a hyperparameter, or no trial has its value.
     """
     hyper = results.trials.hyper
-    chosen = np.ones(len(results.trials.seeds), dtype=bool)
-    for name, value in fixed.items():
-        one_of("fixed", name, hyper)
-        one_of(name, value, np.unique(hyper[name]).tolist())
-        chosen &= hyper[name] == value
-
-    columns = np.column_stack([values[chosen] for values in hyper.values()])
+    columns = np.column_stack(list(hyper.values()))
     settings, setting = np.unique(columns, axis=0, return_inverse=True)
-    reached = results.steps_to_target[chosen]
-    steps = [reached[setting.ravel() == i] for i in range(len(settings))]
+    steps = [results.steps_to_target[setting.ravel() == i] for i in range(len(settings))]
     median = np.array([np.median(s) for s in steps])
     best = int(np.lexsort(([np.mean(s) for s in steps], median))[0])
     found = np.isfinite(median[best])
