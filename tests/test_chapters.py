@@ -29,7 +29,7 @@ def run_nbval(path):
     mode = "--nbval" if path.parent.name in anatomy.WITHOUT_TORCH else "--nbval-lax"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mode, str(path)]
     with PeakMemory() as memory:
-        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, timeout=900)
     return done, memory.peak
 
 

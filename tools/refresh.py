@@ -15,7 +15,7 @@ from tools import anatomy, book
 from tools.setup_cell import setup_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id
-TIMEOUT = 120  # seconds a cell
+TIMEOUT = 600  # seconds a cell, for slow machines
 
 
 def execute(notebook, folder):
