@@ -29,8 +29,9 @@ test: $(SITE)  ## Run every check
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: $(INSTALLED)  ## Measure each chapter's run time and memory
-	$(BIN)/python -m tools.bench
+bench: $(INSTALLED)  ## Measure the run time of chapters and engine
+	$(BIN)/python -m tools.bench_chapters
+	$(BIN)/python -m tools.bench_engine
 
 refresh: $(INSTALLED)  ## Execute all chapters in place and normalise them
 	$(BIN)/python -m tools.refresh
