@@ -33,11 +33,12 @@ _HIGHEST_LOGIT = 14.0
 _COARSE_BINS = 32
 _COARSE_POINTS = {1: (120,), 2: (76, 14), 3: (40, 8, 8)}  # on each axis, the rate first
 _POINTS = {1: 9, 2: 7, 3: 5}
-_SHRINK = 0.5  # reach of each round, relative to the one before
-_ROUNDS = 6
-_COARSE_ROUNDS = 2
+_COARSE_ROUNDS = (1.0, 0.5, 0.25)  # reach of each finer grid, in cells of the first one
+_FINE_ROUNDS = (0.25, 0.1)
 _FINALISTS = 2
-_DENSE_LEVELS = 9  # runs of at most 512 steps are followed step by step
+_DENSE_LEVELS = 9  # runs of at most 512 steps are followed step by step,
+_CHUNK = 32  # so many steps at a time,
+_SLOWER = 1.3  # until the fastest would have reached the target so many times
 _MOST_LEVELS = 45
 
 
@@ -128,19 +129,23 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
         point = _best_row(
             space, coarse_problem, grid, tables.crossing(batch_size, target), target, batch_size
         )
-        points, steps = np.empty((0, len(point))), np.empty(0)
-        for round_ in range(_ROUNDS):
-            near = space.around(point, _SHRINK**round_)
-            rough = round_ < _COARSE_ROUNDS
-            finer = _Tables(
-                coarse_problem if rough else problem, [space.optimizer(p) for p in near]
-            )
-            near_steps = finer.crossing(batch_size, target)
-            point = near[np.argmin(near_steps)]
-            if not rough:
-                points, steps = np.concatenate([points, near]), np.append(steps, near_steps)
+        for reach in _COARSE_ROUNDS:
+            near, steps = _look_around(space, coarse_problem, point, reach, batch_size, target)
+            point = near[np.argmin(steps)]
+        rounds = []
+        for reach in _FINE_ROUNDS:
+            rounds.append(_look_around(space, problem, point, reach, batch_size, target))
+            point = rounds[-1][0][np.argmin(rounds[-1][1])]
+        points, steps = (np.concatenate(part) for part in zip(*rounds, strict=True))
         finalists.append(points[np.argsort(steps)[: _FINALISTS if len(point) > 1 else 1]])
     return _choose(problem, space, finalists, batch_sizes, target)
+
+
+def _look_around(space, problem, point, reach, batch_size, target):
+    """Return the points of a small grid around a point, and their steps."""
+    near = space.around(point, reach)
+    tables = _Tables(problem, [space.optimizer(p) for p in near])
+    return near, tables.crossing(batch_size, target)
 
 
 def _best_row(space, problem, grid, steps, target, batch_size):
@@ -259,7 +264,9 @@ class _Tables:
         covariance = moments.outer(method.b, method.b)[..., None] * np.ones(self.size)
         self._levels = [(power, covariance)]
         self._powers_of_two = []
-        self._every_step = None
+        nothing = np.empty((0, self.size[0]))
+        row = (self.readout * np.ones(self.size))[None]
+        self._every_step = nothing, nothing, row, np.zeros(self.size)
 
     def crossing(self, batch_size, target):
         """Return for each optimizer about the step at which its risk falls to the target.
@@ -274,12 +281,10 @@ class _Tables:
             reached = decay + noise / batch_size <= target
         found = np.full(self.size[0], np.inf)
         if top <= _DENSE_LEVELS:
-            decay, noise = self._at_every_step(2**top)
-            below = decay + noise / batch_size <= target
-            lanes = np.flatnonzero(below.any(axis=0))
-            first = np.argmax(below[:, lanes], axis=0)
-            there = decay[first, lanes] + noise[first, lanes] / batch_size
-            found[lanes] = first + there / target
+            risk = self._until_reached(2**top, batch_size, target)
+            lanes = np.flatnonzero((risk <= target).any(axis=0))
+            first = np.argmax(risk[:, lanes] <= target, axis=0)
+            found[lanes] = first + risk[first, lanes] / target
         elif reached.any():
             lanes = np.flatnonzero(reached)
             found[lanes] = self._bisect(top, lanes, batch_size, target)
@@ -295,25 +300,39 @@ class _Tables:
         """Return D and S after 2**level steps."""
         while len(self._powers_of_two) <= level:
             P, C = self._level(len(self._powers_of_two))
-            row = (self.readout * np.ones(self.size))[None]
+            row = self.readout[None]
             psi = _matmul(_matmul(row, C), row.swapaxes(0, 1))[0, 0]
-            phi = np.sum(_matmul(row, P)[0] * self.start, axis=0)
+            phi = _matmul(_matmul(row, P), self.start[:, None])[0, 0]
             self._powers_of_two.append((phi**2 @ self.weights[0], psi @ self.weights[1]))
         return self._powers_of_two[level]
 
-    def _at_every_step(self, last):
-        """Return D and S after 1, 2, 3, ... steps, to `last` or beyond."""
-        if self._every_step is None or len(self._every_step[0]) < last:
-            F = self._level(0)[0]
-            row, psi = self.readout * np.ones(self.size), 0.0
-            decay, noise = np.empty((last, self.size[0])), np.empty((last, self.size[0]))
-            for step in range(last):
-                psi = psi + np.sum(row * self.noise, axis=0) ** 2
-                row = _matmul(row[None], F)[0]
-                decay[step] = np.sum(row * self.start, axis=0) ** 2 @ self.weights[0]
-                noise[step] = psi @ self.weights[1]
-            self._every_step = decay, noise
-        return self._every_step
+    def _until_reached(self, last, batch_size, target):
+        """Return the risk after 1, 2, 3, ... steps, until soon after the first crossing of any."""
+        risk = np.empty((0, self.size[0]))
+        while len(risk) < last:
+            self._follow(len(risk) + _CHUNK)
+            decay, noise = self._every_step[0], self._every_step[1]
+            risk = decay + noise / batch_size
+            reached = np.flatnonzero((risk <= target).any(axis=1))
+            if reached.size and len(risk) > _SLOWER * reached[0]:
+                break
+        return risk
+
+    def _follow(self, last):
+        """Extend D and S at every step to step `last`."""
+        decay, noise, row, psi = self._every_step
+        missing = last - len(decay)
+        if missing <= 0:
+            return
+        F, start, gradient = self._level(0)[0], self.start[:, None], self.noise[:, None]
+        new_decay, new_noise = np.empty((2, missing, self.size[0]))
+        for step in range(missing):
+            psi = psi + _matmul(row, gradient)[0, 0] ** 2
+            row = _matmul(row, F)
+            new_decay[step] = _matmul(row, start)[0, 0] ** 2 @ self.weights[0]
+            new_noise[step] = psi @ self.weights[1]
+        decay, noise = np.concatenate([decay, new_decay]), np.concatenate([noise, new_noise])
+        self._every_step = decay, noise, row, psi
 
     def _bisect(self, top, lanes, batch_size, target):
         """Return a step t with risk(t) <= target < risk(t - 1), not always the first one."""
