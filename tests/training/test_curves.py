@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
@@ -13,6 +13,7 @@ def test_first_crossing_is_the_first_of_several():
     assert first_crossing([0, 1, 2, 4, 8], loss, 1.5).tolist() == [2, np.inf, 0]
 
 
+@settings(deadline=None)
 @given(fewest=st.floats(1, 1e4), critical=st.floats(0.5, 5e3))
 def test_hyperbola_is_found_again(fewest, critical):
     found = fit_hyperbola(SIZES, fewest * (1 + critical / SIZES))
@@ -25,6 +26,7 @@ def test_hyperbola_doubles_steps_and_examples_at_the_critical_batch_size():
     assert fewest == pytest.approx(25, rel=0.06)
 
 
+@settings(deadline=None)
 @given(horizontal=st.floats(0.1, 10), vertical=st.floats(0.01, 100))
 def test_shift_is_found_again(horizontal, vertical):
     model_sizes = 2.0 ** np.arange(-2, 15)

@@ -106,14 +106,12 @@ def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
         allowed = "increasing, and over a range at least as long as that of batch_sizes"
         reject("model_batch_sizes", model_batch_sizes.tolist(), allowed)
 
-    def gap(shift):
-        at = np.log(batch_sizes) + shift
-        return np.log(steps) - np.interp(at, np.log(model_batch_sizes), np.log(model_steps))
-
     # A line of kinks has many small dips, so a fine grid is safer than a descent.
     shifts = np.linspace(shortest, longest, 4001)
-    best = shifts[np.argmin([np.var(gap(shift)) for shift in shifts])]
-    return float(np.exp(best)), float(np.exp(np.mean(gap(best))))
+    at = np.log(batch_sizes) + shifts[:, None]
+    gaps = np.log(steps) - np.interp(at, np.log(model_batch_sizes), np.log(model_steps))
+    best = np.argmin(gaps.var(axis=1))
+    return float(np.exp(shifts[best])), float(np.exp(gaps[best].mean()))
 
 
 def _curve(name, batch_sizes, steps):

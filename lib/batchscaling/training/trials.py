@@ -6,9 +6,10 @@ or has diverged leaves the program, so the others never meet its numbers.
 """
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from tqdm import tqdm
 from batchscaling._validation import array, integer, positive, reject
 from batchscaling.training.curves import first_crossing
 from batchscaling.training.data import batches, generator
+
+PASS = 2**15
+"""Training examples, over all trials, in one pass. It bounds memory; larger is not faster."""
 
 DIVERGED = 1e3
 """A trial has diverged when its loss is not finite, or above this many times its loss at step 0."""
@@ -230,7 +234,7 @@ def train(
     steps = evaluation_steps(max_steps, spacing=spacing)
     hyper = _check_hyper(optimizer, trials)
 
-    advance = vmap(partial(train_step, model, optimizer))
+    advance = partial(_advance, vmap(partial(train_step, model, optimizer)), data)
     evaluate = vmap(partial(_evaluate, model, data))
     streams = {seed: batches(seed, examples, batch_size) for seed in trials.seeds.tolist()}
     rows = _in_company(np.arange(len(trials.seeds)))
@@ -242,14 +246,14 @@ def train(
     accuracy = loss.copy()
     diverged = np.zeros(len(trials.seeds), dtype=bool)
     now = 0
-    with tqdm(total=steps[-1], desc=f"batch size {batch_size}", disable=not progress) as bar:
+    bar = tqdm(total=steps[-1], desc=f"batch size {batch_size}", disable=not progress)
+    with bar, _one_thread():
         for column, end in enumerate(steps.tolist()):
             seeds = trials.seeds[rows].tolist()
             for _ in range(now, end):
                 batch = {seed: next(streams[seed]) for seed in set(seeds)}
                 index = torch.stack([batch[seed] for seed in seeds])
-                inputs, labels = data.train_inputs[index], data.train_labels[index]
-                params, state = advance(params, state, hyper, inputs, labels)
+                params, state = advance(params, state, hyper, index)
             bar.update(end - now)
             now = end
             loss[rows, column], accuracy[rows, column] = evaluate(params)
@@ -298,6 +302,32 @@ def summarise(results):
     )
 
 
+def _advance(step, data, params, state, hyper, index):
+    """Advance all rows by one step, in as many parts as `PASS` asks for, none of a single row."""
+    parts = min(-(-index.numel() // PASS), len(index) // 2)
+    ends = [len(index) * i // parts for i in range(parts + 1)]
+    done = []
+    for part in (slice(*pair) for pair in pairwise(ends)):
+        rows = [_take(tensors, part) for tensors in (params, state, hyper)]
+        done.append(step(*rows, data.train_inputs[index[part]], data.train_labels[index[part]]))
+    return done[0] if parts == 1 else tuple(map(_join, zip(*done, strict=True)))
+
+
+@contextmanager
+def _one_thread():
+    """Keep torch on one thread.
+
+    The operations are many and small: more threads would mostly wait for each other, and for very
+    long where other programs use the cores. It also makes results independent of their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _check_hyper(optimizer, trials):
     """Return the hyperparameters as float32 tensors, each value checked by the optimizer."""
     if set(trials.hyper) != set(optimizer.hyper):
@@ -315,6 +345,10 @@ def _check_hyper(optimizer, trials):
 
 def _stack(dicts):
     return {name: torch.stack([d[name] for d in dicts]) for name in dicts[0]}
+
+
+def _join(dicts):
+    return {name: torch.cat([d[name] for d in dicts]) for name in dicts[0]}
 
 
 def _take(tensors, rows):
