@@ -1,7 +1,13 @@
 import pytest
+import torch
 from torch import nn
 
 from batchscaling.training import digits, mlp
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
