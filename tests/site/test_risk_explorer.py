@@ -255,7 +255,7 @@ def test_colours_stand_out_in_both_themes(visit, theme):
             ("text", "fill", 4.5),
             (".status, .caption, .legend li, button", "color", 4.5),
             ("path.curve:last-of-type", "stroke", 3),
-            ("circle", "fill", 3),
+            (".mark", "fill", 3),
         ]:
             nodes = explorer.root.locator(selector).all()
             assert nodes

@@ -1,6 +1,17 @@
 """Interactive parts of the book: explorers that need no kernel, and controls for live notebooks."""
 
-from batchscaling.widgets.explorers import RiskExplorer
+from batchscaling.widgets.explorers import (
+    MomentumExplorer,
+    PreconditioningExplorer,
+    RiskExplorer,
+    StepsExplorer,
+)
 from batchscaling.widgets.live import live
 
-__all__ = ["RiskExplorer", "live"]
+__all__ = [
+    "MomentumExplorer",
+    "PreconditioningExplorer",
+    "RiskExplorer",
+    "StepsExplorer",
+    "live",
+]

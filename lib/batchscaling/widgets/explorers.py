@@ -12,20 +12,77 @@ from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets._module import compose
 
 _MOST_CURVATURES = 400  # so that the curve follows a moving knob
-_KNOBS = {
-    "lr": check.positive,
-    "momentum": partial(check.real, low=0, high=1, high_open=True),
-    "batch_size": partial(check.integer, low=1),
-    "power": partial(check.real, low=0, high=1),
-    "target": check.positive,
-}
 
 
-class RiskExplorer(anywidget.AnyWidget):
+class _Knob(traitlets.TraitType):
+    """A value that a slider and Python share, cleaned by a function of its name and itself."""
+
+    def __init__(self, clean):
+        super().__init__()
+        self._clean = clean
+        self.tag(sync=True)
+
+    def validate(self, owner, value):
+        return self._clean(self.name, value)
+
+
+_momentum = partial(check.real, low=0, high=1, high_open=True)
+_batch_size = partial(check.integer, low=1)
+_power = partial(check.real, low=0, high=1)
+_fraction = partial(check.real, low=0, high=1, low_open=True, high_open=True)
+
+
+class _Explorer(anywidget.AnyWidget):
+    """What the explorers share: a JavaScript module and the state that it starts from."""
+
+    _module = None  # a file in the folder js, given by each explorer
+
+    def _knobs(self):
+        traits = [item for kind in type(self).__mro__ for item in vars(kind).items()]
+        return {name: getattr(self, name) for name, trait in traits if isinstance(trait, _Knob)}
+
+    def _state(self):
+        return self._knobs()
+
+    def __repr__(self):
+        values = ", ".join(f"{name}={value!r}" for name, value in self._knobs().items())
+        return f"{type(self).__name__}({values})"
+
+    def _repr_mimebundle_(self, **kwargs):
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        return data | {"text/html": _place(self._module, self._state())}, metadata
+
+
+class _ProblemExplorer(_Explorer):
+    """An explorer of one given problem."""
+
+    problem = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, problem, **knobs):
+        if not isinstance(problem, NoisyQuadratic):
+            check.reject("problem", problem, "a NoisyQuadratic")
+        if problem.curvature.size > _MOST_CURVATURES:
+            allowed = (
+                f"at most {_MOST_CURVATURES} curvatures; problem.quantize(bins=100) groups them"
+            )
+            check.reject("problem", problem, allowed)
+        fields = ("curvature", "noise", "second_moment", "counts")
+        super().__init__(
+            problem={name: getattr(problem, name).tolist() for name in fields}, **knobs
+        )
+
+    def _state(self):
+        return {"problem": self.problem} | self._knobs()
+
+
+class RiskExplorer(_ProblemExplorer):
     """Risk of SGD and heavy-ball momentum against steps, with a knob for each hyperparameter.
 
     In a live notebook the knobs and the attributes of the same names follow each other. In the
     static site the same JavaScript draws the same figure without a kernel.
+
+    Where the risk swings faster than the picture can show, the line is its mean and the band its
+    range, over some steps of each short interval.
 
     Parameters
     ----------
@@ -48,46 +105,144 @@ class RiskExplorer(anywidget.AnyWidget):
         If an argument is out of its range.
     """
 
-    _esm = compose("risk_explorer.js")
+    _module = "risk_explorer.js"
+    _esm = compose(_module)
 
-    problem = traitlets.Dict().tag(sync=True)
-    lr = traitlets.Any().tag(sync=True)
-    momentum = traitlets.Any().tag(sync=True)
-    batch_size = traitlets.Any().tag(sync=True)
-    power = traitlets.Any().tag(sync=True)
-    target = traitlets.Any().tag(sync=True)
+    lr = _Knob(check.positive)
+    momentum = _Knob(_momentum)
+    batch_size = _Knob(_batch_size)
+    power = _Knob(_power)
+    target = _Knob(check.positive)
 
     def __init__(self, problem, lr=0.5, momentum=0.0, batch_size=1, power=0.0, target=0.01):
-        if not isinstance(problem, NoisyQuadratic):
-            check.reject("problem", problem, "a NoisyQuadratic")
-        if problem.curvature.size > _MOST_CURVATURES:
-            allowed = (
-                f"at most {_MOST_CURVATURES} curvatures; problem.quantize(bins=100) groups them"
-            )
-            check.reject("problem", problem, allowed)
-        fields = ("curvature", "noise", "second_moment", "counts")
         super().__init__(
-            problem={name: getattr(problem, name).tolist() for name in fields},
-            lr=lr,
-            momentum=momentum,
-            batch_size=batch_size,
-            power=power,
-            target=target,
+            problem, lr=lr, momentum=momentum, batch_size=batch_size, power=power, target=target
         )
 
-    @traitlets.validate(*_KNOBS)
-    def _check_knob(self, proposal):
-        name = proposal["trait"].name
-        return _KNOBS[name](name, proposal["value"])
 
-    def __repr__(self):
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _KNOBS)
-        return f"RiskExplorer({values})"
+class MomentumExplorer(_ProblemExplorer):
+    r"""Heavy-ball momentum direction by direction: roots in the complex plane, shares of the risk.
 
-    def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        state = {"problem": self.problem} | {name: getattr(self, name) for name in _KNOBS}
-        return data | {"text/html": _place("risk_explorer.js", state)}, metadata
+    On the left are the roots of :math:`r^2 - (1 - \alpha h + \beta) r + \beta = 0` for all
+    curvatures h of the problem: full signs are complex roots (under-damped directions), hollow
+    ones real roots (over-damped). On the right is the risk against steps, stacked by three groups
+    of directions: steep, middle and flat, each a third of the curvatures' range on a logarithmic
+    scale. Where the risk swings faster than the picture can show, it shows the mean.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    problem : NoisyQuadratic
+        With at most 400 curvatures, such as ``NoisyQuadratic.harmonic(10_000).quantize(50)``.
+    lr : float
+        Learning rate at the start, positive. Unstable ones are allowed: the figure says so.
+    momentum : float
+        Momentum at the start, at least 0 and below 1.
+    batch_size : int
+        Batch size at the start, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "momentum_explorer.js"
+    _esm = compose(_module)
+
+    lr = _Knob(check.positive)
+    momentum = _Knob(_momentum)
+    batch_size = _Knob(_batch_size)
+
+    def __init__(self, problem, lr=0.5, momentum=0.9, batch_size=1024):
+        super().__init__(problem, lr=lr, momentum=momentum, batch_size=batch_size)
+
+
+class PreconditioningExplorer(_ProblemExplorer):
+    r"""What preconditioning by :math:`H^{-p}` gives and takes, as the power p moves.
+
+    Against p stand the number of steps in which the slowest direction shrinks by the factor e,
+    and the floor of the risk. Below is the risk against steps at the chosen power and at p = 0.
+    The learning rate is a fraction of the largest stable one, because that changes with p.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    problem : NoisyQuadratic
+        With at most 400 curvatures, such as ``NoisyQuadratic.harmonic(10_000).quantize(100)``.
+    power : float
+        Preconditioning power at the start, from 0 to 1.
+    lr_fraction : float
+        Learning rate at the start, divided by the largest stable one; above 0 and below 1.
+    momentum : float
+        Heavy-ball momentum at the start, at least 0 and below 1.
+    batch_size : int
+        Batch size at the start, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "preconditioning_explorer.js"
+    _esm = compose(_module)
+
+    power = _Knob(_power)
+    lr_fraction = _Knob(_fraction)
+    momentum = _Knob(_momentum)
+    batch_size = _Knob(_batch_size)
+
+    def __init__(self, problem, power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024):
+        super().__init__(
+            problem,
+            power=power,
+            lr_fraction=lr_fraction,
+            momentum=momentum,
+            batch_size=batch_size,
+        )
+
+
+class StepsExplorer(_Explorer):
+    """Steps to target against batch size, for SGD and for heavy-ball momentum at their best rate.
+
+    The problem is ``NoisyQuadratic.power_law(10_000, exponent).quantize(32).precondition(power)``.
+    Each point is the exact number of steps of the best learning rate found, by the search of
+    `batchscaling.nqm.tune` with the momentum held fixed on a coarser grid: other rates may do
+    better by 3 % where the risk oscillates, by 0.1 % elsewhere. Thin lines are perfect scaling
+    from batch size 1 and the floor at very large batches; they meet at the critical batch size.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    exponent : float
+        s of the curvatures ``i**-s`` at the start, from 0 to 2.
+    power : float
+        Preconditioning power at the start, from 0 to 1.
+    momentum : float
+        Momentum of the heavy ball at the start, at least 0 and below 1.
+    target : float
+        Target risk at the start, positive.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "steps_explorer.js"
+    _esm = compose(_module)
+
+    exponent = _Knob(partial(check.real, low=0, high=2))
+    power = _Knob(_power)
+    momentum = _Knob(_momentum)
+    target = _Knob(check.positive)
+
+    def __init__(self, exponent=1.0, power=0.0, momentum=0.9, target=0.01):
+        super().__init__(exponent=exponent, power=power, momentum=momentum, target=target)
 
 
 def _place(module, state):
