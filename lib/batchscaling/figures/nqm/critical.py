@@ -40,14 +40,16 @@ def two_lines(batch_sizes, steps, examples, least):
     return finish(figure)
 
 
-def steps_by_optimizer(batch_sizes, steps, bound):
-    """Draw steps to target of SGD and of momentum, one colour a power, with a lower bound.
+def steps_by_power(batch_sizes, plain, other, label, bound):
+    """Draw steps to target of SGD and of another optimizer, one colour a power, with a bound.
 
     Parameters
     ----------
     batch_sizes : ndarray, shape (k,)
-    steps : dict of (str, float) to ndarray of shape (k,)
-        For each optimizer, ``"SGD"`` or ``"HeavyBall"``, and power.
+    plain, other : dict of float to ndarray of shape (k,)
+        Steps by power, of SGD and of the other optimizer.
+    label : str
+        What the other optimizer has.
     bound : ndarray, shape (k,)
 
     Returns
@@ -55,13 +57,11 @@ def steps_by_optimizer(batch_sizes, steps, bound):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    powers = sorted({power for _, power in steps})
-    for power, shade, marker in zip(powers, FAMILY, _MARKERS, strict=False):
+    for power, shade, marker in zip(plain, FAMILY, _MARKERS, strict=False):
         line = {"color": shade["color"], "marker": marker}
-        axes.plot(batch_sizes, steps["SGD", power], linestyle="--", **line)
-        label = f"p = {_POWERS[power]}"
-        axes.plot(batch_sizes, steps["HeavyBall", power], linestyle="-", label=label, **line)
-    axes.plot([], [], color=GREY, linestyle="-", label="with momentum")
+        axes.plot(batch_sizes, plain[power], linestyle="--", **line)
+        axes.plot(batch_sizes, other[power], linestyle="-", label=f"p = {_POWERS[power]}", **line)
+    axes.plot([], [], color=GREY, linestyle="-", label=label)
     axes.plot([], [], color=GREY, linestyle="--", label="plain SGD")
     axes.plot(batch_sizes, bound, color=LIMIT, linestyle=":", label="information bound")
     _batch_size_axis(axes, batch_sizes)
