@@ -141,6 +141,13 @@ def test_optimal_batch_sizes_against_a_numerical_optimum():
     assert best < risk(PROBLEM, SGD(lr), examples / steps, steps)
 
 
+def test_optimal_batch_sizes_of_a_long_run_at_a_high_rate():
+    # The first steps hardly matter: their weights are far below the rounding of the later ones.
+    schedule = optimal_batch_sizes(NoisyQuadratic([1.0, 0.5]), 1.0, 5000, 5000.0)
+    assert all(piece.batch_size > 0 for piece in schedule)
+    assert sum(piece.batch_size * piece.steps for piece in schedule) == pytest.approx(5000)
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     start=st.integers(0, 40),

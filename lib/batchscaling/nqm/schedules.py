@@ -232,10 +232,12 @@ def optimal_batch_sizes(problem, lr, steps, examples, *, pieces=50):
     pieces = min(check.integer("pieces", pieces, 1), steps)
     edges = np.round(np.linspace(0, steps, pieces + 1)).astype(int)
     h = problem.curvature
-    _, psi = moments.response(optimizer.method(), h, steps - edges)
-    weight = psi @ (0.5 * problem.counts * h * problem.noise)  # of all steps after each edge
     lengths = np.diff(edges)
-    shares = np.sqrt(-np.diff(weight) / lengths)
+    _, psi = moments.response(optimizer.method(), h, lengths)
+    left, _ = moments.response(optimizer.method(), h, steps - edges[1:])
+    weight = (psi * left**2) @ (0.5 * problem.counts * h * problem.noise)  # of each piece's noise
+    shares = np.sqrt(weight / lengths)
+    shares = np.maximum(shares, 1e-12 * shares.max())  # noise of long ago may underflow
     batch_sizes = examples * shares / (lengths @ shares)
     return tuple(
         Piece(optimizer, float(batch_size), int(length))
