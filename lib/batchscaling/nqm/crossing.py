@@ -9,7 +9,8 @@ for all steps t + j with j < L,
           (\varphi_{t+i+1}-\varphi_{t+i})^2}, \qquad S(t+j) \ge S(t),
 
 by the inequality of Cauchy and Schwarz. The sum of squares is a quadratic form in the state, known
-for L = 1, 2, 4, ... by doubling. At L = 1 the bound is the risk itself.
+for L = 1, 2, 4, ... by doubling. At L = 1 the bound is the risk itself. Where a root is near -1 the
+sign changes in each step, and the same bound in steps of two, from t and from t + 1, is better.
 """
 
 import numpy as np
@@ -136,15 +137,31 @@ class _Walk:
 
     def _longest_safe(self, lane, level, phi, column, start_weight, needed):
         """Return each lane's longest block, at most `level`, with the risk above the target."""
-        change = np.einsum("ijlk,jlk->ilk", self.difference[:, :, self.which[lane]], column)
+        difference = self.difference[:, :, self.which[lane]]
+
+        def change(state):
+            return np.einsum("ijlk,jlk->ilk", difference, state)
+
+        once = change(column)
+        after = column + once
+        twice = change(column + after)  # F^2 - I, from t
+        twice_after = twice + change(twice)  # and from t + 1
+        readout = self.method.readout[:, self.which[lane], None]
+        phi_after = np.abs(np.sum(readout * after, axis=0))
         open_ = np.flatnonzero(level > 0)
         while open_.size:
             outputs, _ = self._gather(lane[open_], level[open_], 2)
-            moved = change[:, open_]
-            squares = np.maximum(np.einsum("ilk,ijlk,jlk->lk", moved, outputs, moved), 0)
             length = 2.0 ** level[open_, None]
-            lowest = np.maximum(phi[open_] - np.sqrt((length - 1) * squares), 0)
-            unsafe = open_[lowest**2 @ start_weight <= needed[open_]]
+
+            def lowest(start, moved, changes, outputs=outputs, open_=open_):
+                moved = moved[:, open_]
+                squares = np.maximum(np.einsum("ilk,ijlk,jlk->lk", moved, outputs, moved), 0)
+                return start[open_] - np.sqrt(changes * squares)
+
+            pairs = np.floor((length - 1) / 2)
+            in_pairs = np.minimum(lowest(phi, twice, pairs), lowest(phi_after, twice_after, pairs))
+            bound = np.maximum(np.maximum(lowest(phi, once, length - 1), in_pairs), 0)
+            unsafe = open_[bound**2 @ start_weight <= needed[open_]]
             level[unsafe] -= 1
             open_ = unsafe[level[unsafe] > 0]
         return level
