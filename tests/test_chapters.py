@@ -18,6 +18,7 @@ from tools.measure import PeakMemory
 MEMORY = 1.2 * 2**30  # bytes; free Binder's size
 SECONDS = 60  # of one chapter
 PART_SECONDS = 120  # of all chapters of a part
+BUSY = 1.5  # the machine may be doing other things: `make bench` measures on a quiet one
 
 chapters = pytest.mark.parametrize(
     "path", [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in book.chapters()]
@@ -51,10 +52,10 @@ def test_run_times_in_the_book():
     for record in sorted(cache.list_cache_records(), key=lambda record: record.created):
         seconds[record.uri] = record.data["execution_seconds"]
     current = {path: seconds[str(path)] for path in book.chapters()}
-    assert max(current.values()) < SECONDS, current
+    assert max(current.values()) < BUSY * SECONDS, current
     for part in {path.parent for path in current}:
         total = sum(time for path, time in current.items() if path.parent == part)
-        assert total < PART_SECONDS, current
+        assert total < BUSY * PART_SECONDS, current
 
 
 def test_toc_names_notebooks_that_exist():
