@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import threading
@@ -106,3 +107,63 @@ def visit(browser, address):
     yield open_page
     for made in visits:
         made.context.close()
+
+
+class Explorer:
+    """The first explorer of a page that shows a module, as a reader meets it."""
+
+    def __init__(self, visit, module):
+        self.page = visit.page
+        self.troubles = visit.troubles
+        self.place = self.page.locator(f'.batchscaling-mount[data-module="{module}"]').first
+        self.root = self.place.locator(".batchscaling-explorer")
+        self.status = self.root.get_by_role("status")
+        self.rest()
+        markup = self.page.request.get(self.page.url).text()
+        markup = markup.split(f'data-module="{module}"')[1]
+        self.start = json.loads(markup.split('json">')[1].split("</script>")[0])
+
+    def slider(self, name):
+        return self.root.get_by_role("slider", name=name, exact=True)
+
+    def press(self, name, *keys):
+        self.slider(name).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.rest()
+
+    def click(self, name):
+        self.root.get_by_role("button", name=name).click()
+        self.rest()
+
+    def rest(self):
+        """Wait until the words are those of the knobs."""
+        self.root.locator(".status:not([aria-busy]):not(:empty)").wait_for()
+
+    def words(self):
+        return self.status.inner_text()
+
+    def picture(self):
+        return "".join(plot.inner_html() for plot in self.root.locator(".plot").all())
+
+    def values(self):
+        """Return what each knob shows, by its label."""
+        sliders = self.root.get_by_role("slider").all()
+        return {
+            slider.get_attribute("aria-label"): slider.get_attribute("aria-valuetext")
+            for slider in sliders
+        }
+
+
+@pytest.fixture
+def open_explorer(visit):
+    """Return a function that opens the first page that shows a module's explorer."""
+
+    def open_page(module, **context):
+        mark = f'data-module="{module}"'
+        for path in sorted(SITE.rglob("chapters/**/*.html")):
+            if mark in path.read_text(encoding="utf-8"):
+                return Explorer(visit(path.relative_to(SITE).as_posix(), **context), module)
+        pytest.skip(f"no page of the site shows {module}")
+
+    return open_page

@@ -9,7 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from batchscaling.nqm import NoisyQuadratic
-from batchscaling.widgets import RiskExplorer, live
+from batchscaling.widgets import (
+    MomentumExplorer,
+    PreconditioningExplorer,
+    RiskExplorer,
+    StepsExplorer,
+    live,
+)
 from batchscaling.widgets._module import FOLDER, compose
 
 PROBLEM = NoisyQuadratic.harmonic(1000).quantize(20)
@@ -43,6 +49,27 @@ BAD = [
     ("target", lambda: RiskExplorer(PROBLEM, target=0), "0", "(0, inf)"),
     ("lr", lambda: setattr(RiskExplorer(PROBLEM), "lr", -1), "-1", "(0, inf)"),
     ("batch_size", lambda: setattr(RiskExplorer(PROBLEM), "batch_size", 0), "0", "[1, inf)"),
+    ("problem", lambda: MomentumExplorer([1.0, 0.1]), "[1.0, 0.1]", "a NoisyQuadratic"),
+    ("problem", lambda: MomentumExplorer(NoisyQuadratic.harmonic(401)), "401", "quantize"),
+    ("lr", lambda: MomentumExplorer(PROBLEM, lr=0), "0", "(0, inf)"),
+    ("lr", lambda: MomentumExplorer(PROBLEM, lr=float("inf")), "inf", "finite"),
+    ("momentum", lambda: MomentumExplorer(PROBLEM, momentum=1.0), "1.0", "[0, 1)"),
+    ("momentum", lambda: MomentumExplorer(PROBLEM, momentum="0.9"), "'0.9'", "finite"),
+    ("batch_size", lambda: MomentumExplorer(PROBLEM, batch_size=64.0), "64.0", "integer"),
+    ("momentum", lambda: setattr(MomentumExplorer(PROBLEM), "momentum", 2), "2", "[0, 1)"),
+    ("problem", lambda: PreconditioningExplorer(None), "None", "a NoisyQuadratic"),
+    ("power", lambda: PreconditioningExplorer(PROBLEM, power=-0.1), "-0.1", "[0, 1]"),
+    ("lr_fraction", lambda: PreconditioningExplorer(PROBLEM, lr_fraction=0), "0", "(0, 1)"),
+    ("lr_fraction", lambda: PreconditioningExplorer(PROBLEM, lr_fraction=1), "1", "(0, 1)"),
+    ("momentum", lambda: PreconditioningExplorer(PROBLEM, momentum=1), "1", "[0, 1)"),
+    ("batch_size", lambda: PreconditioningExplorer(PROBLEM, batch_size=0), "0", "[1, inf)"),
+    ("exponent", lambda: StepsExplorer(exponent=-1), "-1", "[0, 2]"),
+    ("exponent", lambda: StepsExplorer(exponent=2.5), "2.5", "[0, 2]"),
+    ("power", lambda: StepsExplorer(power=1.5), "1.5", "[0, 1]"),
+    ("momentum", lambda: StepsExplorer(momentum=1), "1", "[0, 1)"),
+    ("target", lambda: StepsExplorer(target=0), "0", "(0, inf)"),
+    ("target", lambda: StepsExplorer(target=None), "None", "finite"),
+    ("target", lambda: setattr(StepsExplorer(), "target", -1), "-1", "(0, inf)"),
     ("function", lambda: live(None, lr=(0.1, 1.0)), "None", "Figure"),
     ("function's result", lambda: live(lambda lr: lr, lr=(0.5, 1.5)), "1.0", "Figure"),
     ("controls", lambda: live(draw), "{}", "at least one"),
@@ -62,24 +89,40 @@ def test_bad_input(name, call, value, allowed):
     assert value in given and allowed in rule
 
 
-def test_state_is_the_whole_setting():
-    state = state_of(RiskExplorer(PROBLEM, lr=0.1, momentum=0.9, batch_size=64, power=0.5))
-    problem = state.pop("problem")
-    assert state == {"lr": 0.1, "momentum": 0.9, "batch_size": 64, "power": 0.5, "target": 0.01}
-    for name in ("curvature", "noise", "second_moment", "counts"):
+EXPLORERS = [
+    (RiskExplorer, "lr=0.5, momentum=0.0, batch_size=1, power=0.0, target=0.01"),
+    (MomentumExplorer, "lr=0.5, momentum=0.9, batch_size=1024"),
+    (PreconditioningExplorer, "power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024"),
+    (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
+]
+
+
+def make(kind, **settings):
+    return kind(**settings) if kind is StepsExplorer else kind(PROBLEM, **settings)
+
+
+@pytest.mark.parametrize(("kind", "defaults"), EXPLORERS)
+def test_state_is_the_whole_setting(kind, defaults):
+    state = state_of(make(kind, momentum=0.25))
+    problem = state.pop("problem", None)
+    settings = ", ".join(f"{name}={value}" for name, value in state.items())
+    assert settings == re.sub(r"momentum=[\d.]+", "momentum=0.25", defaults)
+    assert (problem is None) == (kind is StepsExplorer)
+    for name in problem or ():
         np.testing.assert_array_equal(problem[name], getattr(PROBLEM, name))
 
 
-def test_explorer_outputs_are_the_same_in_every_run():
-    first, second = (RiskExplorer(PROBLEM, lr=0.1)._repr_mimebundle_()[0] for _ in range(2))
+@pytest.mark.parametrize(("kind", "defaults"), EXPLORERS)
+def test_explorer_outputs_are_the_same_in_every_run(kind, defaults):
+    first, second = (make(kind)._repr_mimebundle_()[0] for _ in range(2))
     assert first["text/html"] == second["text/html"]
-    text = "RiskExplorer(lr=0.1, momentum=0.0, batch_size=1, power=0.0, target=0.01)"
-    assert first["text/plain"] == second["text/plain"] == text
+    assert first["text/plain"] == second["text/plain"] == f"{kind.__name__}({defaults})"
     assert "application/vnd.jupyter.widget-view+json" in first
 
 
-def test_html_names_a_module_and_has_a_sentence_for_readers_without_javascript():
-    markup = RiskExplorer(PROBLEM)._repr_mimebundle_()[0]["text/html"]
+@pytest.mark.parametrize(("kind", "defaults"), EXPLORERS)
+def test_html_names_a_module_and_has_a_sentence_without_javascript(kind, defaults):
+    markup = make(kind)._repr_mimebundle_()[0]["text/html"]
     module = re.search(r'class="batchscaling-mount" data-module="([^"]+)"', markup)[1]
     assert (FOLDER / module).is_file()
     assert re.search(r"<p>[^<]*JavaScript[^<]*</p>", markup)
@@ -87,12 +130,13 @@ def test_html_names_a_module_and_has_a_sentence_for_readers_without_javascript()
 
 
 def test_attributes_follow_valid_changes():
-    explorer = RiskExplorer(PROBLEM)
-    explorer.lr = 0.25
-    assert explorer.lr == 0.25 and state_of(explorer)["lr"] == 0.25
+    explorer = StepsExplorer()
+    explorer.momentum = 0.25
+    assert explorer.momentum == 0.25 and state_of(explorer)["momentum"] == 0.25
     with pytest.raises(ValueError):
-        explorer.lr = 0
-    assert explorer.lr == 0.25
+        explorer.momentum = 1
+    assert explorer.momentum == 0.25
+    assert "momentum" in explorer.keys  # what ipywidgets sends to the browser
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*_explorer.js")), ids=lambda file: file.name)

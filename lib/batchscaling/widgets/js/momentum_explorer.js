@@ -38,7 +38,7 @@ const LOOKS = {
   unit: { stroke: "var(--ink)", "stroke-width": 1.5 },
   complex: { stroke: "var(--muted)", "stroke-width": 1.5, "stroke-dasharray": "4 4" },
   start: { stroke: "var(--muted)", "stroke-width": 1.5, "stroke-dasharray": "1 4" },
-  underDamped: (colour) => ({ fill: colour, stroke: "var(--paper)", "stroke-width": 0.75 }),
+  underDamped: (colour) => ({ fill: colour }),
   overDamped: (colour) => ({ fill: "var(--paper)", stroke: colour, "stroke-width": 1.75 }),
 };
 
@@ -101,8 +101,8 @@ function describe(problem, { lr, momentum }, { limit, stable, slowest, overDampe
   }
   const time = formatNumber(-1 / Math.log(slowest));
   return (
-    `${damping} The slowest root, of modulus ${formatRoot(slowest)}, ` +
-    `takes ${time} steps to shrink by the factor e. ${effective}`
+    `${damping} The slowest root, ${formatRoot(slowest)}, shrinks by the factor e in ${time} steps. ` +
+    effective
   );
 }
 

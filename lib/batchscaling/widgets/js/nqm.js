@@ -128,8 +128,9 @@ export function stepGrid(last) {
  * and `noise`, what the gradients' noise has added at batch size 1. The risk is
  * decay + noise / batchSize.
  *
- * Momentum can swing many times from one of the steps to the next. There `low`, `mean` and `high`
- * are those of the decay at some steps between; elsewhere they are the decay itself.
+ * Momentum can swing many times from one of the steps to the next. `mean` is the mean of the decay
+ * at some steps from each to before the next; where it swings between, `low` and `high` are the
+ * lowest and highest of these, elsewhere they are the mean.
  */
 export function riskParts(problem, method, steps) {
   const count = steps.length;
@@ -156,10 +157,10 @@ export function riskParts(problem, method, steps) {
   const decay = decays.map((values) => finite(values[0]));
   const swings = decays.map((values, k) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
+    const mean = finite(values.reduce((sum, value) => sum + value, 0) / values.length);
     const ends = [decay[k], decay[k + 1] ?? decay[k]];
     const still = low > 0.98 * Math.min(...ends) && high < 1.02 * Math.max(...ends);
-    if (still || !Number.isFinite(high)) return { low: decay[k], mean: decay[k], high: decay[k] };
-    return { low, mean: values.reduce((sum, value) => sum + value, 0) / values.length, high };
+    return still || mean === Infinity ? { low: mean, mean, high: mean } : { low, mean, high };
   });
   return {
     decay,

@@ -27,7 +27,7 @@ import {
 
 const MAX_STEPS = 1e6;
 const STEPS = stepGrid(MAX_STEPS);
-const POWERS = Array.from({ length: 41 }, (_, k) => k / 40);
+const POWERS = Array.from({ length: 21 }, (_, k) => k / 20);
 const FRACTIONS = [
   0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6,
   0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99,
@@ -43,7 +43,7 @@ const LOOKS = {
 };
 
 const KNOBS_HERE = [
-  { ...KNOBS.power, choices: Array.from({ length: 21 }, (_, k) => k / 20) },
+  { ...KNOBS.power, choices: POWERS },
   {
     name: "lr_fraction",
     label: "Learning rate / largest",
@@ -105,7 +105,10 @@ function describe(start, { settings: { power }, chosen, none }) {
     const size = formatNumber(Math.max(ratio, 1 / ratio));
     return size === "1" ? same : `${size} times ${ratio > 1 ? more : less}`;
   };
-  const speed = compared(none.folding / chosen.folding, "faster", "slower", "equally fast");
+  const speed =
+    chosen.folding < 1
+      ? `more than ${formatNumber(none.folding)} times faster`
+      : compared(none.folding / chosen.folding, "faster", "slower", "equally fast");
   const floor = compared(chosen.floor / none.floor, "higher", "lower", "as high");
   return `${now} Against power 0: ${speed}, floor ${floor}.`;
 }
@@ -115,7 +118,6 @@ function render({ model, el }) {
   const start = initialRisk(problem);
   const yRange = riskRange(start);
   let shown;
-  const small = (width) => Math.min(Math.max(0.62 * width, 210), 240);
 
   // One of the two small plots: `value` of a trade-off against the power.
   const against = (description, yAxis, value, more = () => {}) =>
@@ -123,7 +125,7 @@ function render({ model, el }) {
       description,
       xAxis: linearAxis("power", [0, 1], [0, 0.25, 0.5, 0.75, 1]),
       yAxis,
-      height: small,
+      height: () => 200,
       draw(pen) {
         const { x, y, width, height } = pen;
         more(pen);

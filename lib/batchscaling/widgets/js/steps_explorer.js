@@ -73,13 +73,14 @@ function describe({ settings: { momentum, target }, start, sgd, heavyBall }) {
   if (sgd === null || heavyBall === null) {
     return "The search found no learning rate that reaches the target at every batch size.";
   }
+  const small = (sgd.examples / heavyBall.examples).toPrecision(3);
+  const large = (sgd.floor / heavyBall.floor).toPrecision(3);
+  const counts = `${formatCount(sgd.floor)} to ${formatCount(heavyBall.floor)}`;
   const critical = [sgd, heavyBall].map((curve) => formatCount(Math.round(curve.critical)));
-  const [small, large] = [sgd.examples / heavyBall.examples, sgd.floor / heavyBall.floor];
   return (
-    `At very large batches SGD takes ${formatCount(sgd.floor)} steps and momentum ${momentum} ` +
-    `takes ${formatCount(heavyBall.floor)}, ${large.toPrecision(3)} times fewer; at batch size 1, ` +
-    `${small.toPrecision(3)} times fewer. ` +
-    `The critical batch sizes are ${critical[0]} and ${critical[1]}.`
+    `Momentum ${momentum} divides SGD's steps by ${small} at batch size 1 and by ${large} at very ` +
+    `large ones (from ${counts}). Critical batch sizes: ${critical[0]} for SGD, ${critical[1]} ` +
+    "for momentum."
   );
 }
 

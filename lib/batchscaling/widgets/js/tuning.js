@@ -8,19 +8,27 @@
 // so that small rates and rates close to the limit are both resolved. A grid over all of it serves
 // every batch size, because the risk is decay + noise / batchSize; finer grids around the best
 // point of each batch size follow. The steps reported are the exact first crossing.
+//
+// Where the risk swings, at large batches and a momentum near 1, this number jumps with the rate,
+// and narrow windows of rates that no grid meets can do better.
 
 import { heavyBall, stabilityLimit, stepsToTarget } from "./nqm.js";
 
 const COORDINATES = [-16, 22];
 const HIGHEST_LOGIT = 14;
-const COARSE_POINTS = 60;
+// Short runs are followed step by step, because there the risk swings: up to so many steps on a
+// grid of so many rates. Longer ones are bisected, on the last grid.
+const GRIDS = [
+  [32, 480],
+  [128, 240],
+  [512, 60],
+];
 const POINTS = 7; // of each finer grid, whose ends are the neighbours in the grid before
 const ROUNDS = 3;
-const DENSE_STEPS = 512; // shorter runs are followed step by step, longer ones are bisected
 const MOST_LEVELS = 45;
 
 /**
- * Yields now and then, and returns for each batch size {lr, steps}: the rate that reaches the
+ * Yields now and then, and returns for each of the rising batch sizes {lr, steps}: the rate that reaches the
  * target first and its number of steps, or null where no rate reaches it.
  */
 export function* tuneRate(problem, momentum, batchSizes, target) {
@@ -29,33 +37,48 @@ export function* tuneRate(problem, momentum, batchSizes, target) {
     const logit = Math.min(coordinate + Math.log1p(-momentum), HIGHEST_LOGIT);
     return limit / (1 + Math.exp(-logit));
   };
+  const count = (lr, batchSize, most) =>
+    stepsToTarget(problem, heavyBall(lr, momentum), batchSize, target, most);
   const best = (grid, steps) => {
     const k = steps.indexOf(Math.min(...steps));
     return { coordinate: grid[k], steps: steps[k] };
   };
-  const grid = spaced(...COORDINATES, COARSE_POINTS);
-  const coarse = buildTables(problem, momentum, grid.map(rateAt));
+  const grids = GRIDS.map(([longest, points]) => {
+    const grid = spaced(...COORDINATES, points);
+    return { longest, grid, tables: buildTables(problem, momentum, grid.map(rateAt)) };
+  });
   const found = [];
   for (const batchSize of batchSizes) {
-    let point = best(grid, coarse.shortRuns(batchSize, target));
+    let point = { steps: Infinity };
+    let used;
+    for (used of grids) {
+      point = best(used.grid, used.tables.shortRuns(batchSize, target, used.longest));
+      yield;
+      if (point.steps < Infinity) break;
+    }
     const isShort = point.steps < Infinity;
-    if (!isShort) point = best(grid, coarse.longRuns(batchSize, target));
-    let reach = grid[1] - grid[0];
-    yield;
+    if (!isShort) point = best(used.grid, used.tables.longRuns(batchSize, target));
+    let reach = used.grid[1] - used.grid[0];
     for (let round = 0; round < ROUNDS; round++, reach *= 2 / (POINTS - 1)) {
       const near = spaced(point.coordinate - reach, point.coordinate + reach, POINTS);
       const tables = buildTables(problem, momentum, near.map(rateAt));
-      const find = isShort ? tables.shortRuns : tables.longRuns;
-      const nearest = best(near, find(batchSize, target));
+      const nearest = best(
+        near,
+        isShort
+          ? tables.shortRuns(batchSize, target, used.longest)
+          : tables.longRuns(batchSize, target),
+      );
       if (nearest.steps < point.steps) point = nearest;
     }
     yield;
-    const lr = rateAt(point.coordinate);
-    const method = heavyBall(lr, momentum);
-    const steps =
-      point.steps < Infinity
-        ? stepsToTarget(problem, method, batchSize, target, 2 * point.steps)
-        : null;
+    const known = found.at(-1);
+    let lr = rateAt(point.coordinate);
+    let steps = point.steps < Infinity ? count(lr, batchSize, 2 * point.steps) : null;
+    // At the same rate a larger batch needs no more steps, so neither does it at its best rate.
+    if (known && (steps === null || steps > known.steps)) {
+      lr = known.lr;
+      steps = count(lr, batchSize, known.steps);
+    }
     found.push(steps === null ? null : { lr, steps });
     yield;
   }
@@ -193,16 +216,25 @@ function buildTables(problem, momentum, rates) {
     return steps + 1;
   }
 
-  const risks = ({ decay, noise }, batchSize) =>
-    rates.map((_, k) => decay[k] + noise[k] / batchSize);
+  const anyBelow = ({ decay, noise }, batchSize, target) => {
+    for (let k = 0; k < decay.length; k++) {
+      if (decay[k] + noise[k] / batchSize <= target) return true;
+    }
+    return false;
+  };
+  const whereBelow = (now, batchSize, target, value) =>
+    rates.map((_, rate) => {
+      const risk = now.decay[rate] + now.noise[rate] / batchSize;
+      return risk <= target ? value(risk, rate) : Infinity;
+    });
 
   // For each rate the first step at which its risk is at or below the target, if no other rate is
-  // faster and it is a short run; else Infinity. Ties are broken by the risk there.
-  function shortRuns(batchSize, target) {
-    for (let step = 1; step <= DENSE_STEPS; step++) {
-      const now = risks(atStep(step), batchSize);
-      if (!now.some((risk) => risk <= target)) continue;
-      return now.map((risk) => (risk <= target ? step + risk / target : Infinity));
+  // faster and it is at most `longest`; else Infinity. Ties are broken by the risk there.
+  function shortRuns(batchSize, target, longest) {
+    for (let step = 1; step <= longest; step++) {
+      const now = atStep(step);
+      if (!anyBelow(now, batchSize, target)) continue;
+      return whereBelow(now, batchSize, target, (risk) => step + risk / target);
     }
     return rates.map(() => Infinity);
   }
@@ -211,11 +243,10 @@ function buildTables(problem, momentum, rates) {
   // twice the steps of another, or more.
   function longRuns(batchSize, target) {
     for (let top = 0; top <= MOST_LEVELS; top++) {
-      const now = risks(atPowerOfTwo(top), batchSize);
-      if (!now.some((risk) => risk <= target)) continue;
-      return now.map((risk, rate) =>
-        risk <= target ? bisect(rate, top, batchSize, target) : Infinity,
-      );
+      const now = atPowerOfTwo(top);
+      if (!anyBelow(now, batchSize, target)) continue;
+      const crossing = (_, rate) => bisect(rate, top, batchSize, target);
+      return whereBelow(now, batchSize, target, crossing);
     }
     return rates.map(() => Infinity);
   }

@@ -1,0 +1,318 @@
+"""The explorers' arithmetic in a browser against the library, and the words that state it."""
+
+import itertools
+import re
+
+import mpmath
+import numpy as np
+import pytest
+
+from batchscaling.nqm import (
+    SGD,
+    HeavyBall,
+    NoisyQuadratic,
+    convergence_rate,
+    critical_batch_size,
+    is_stable,
+    risk,
+    steady_state_risk,
+    steps_to_target,
+    tune,
+)
+
+FIELDS = ("curvature", "noise", "second_moment", "counts")
+PROBLEM = NoisyQuadratic.harmonic(10_000).quantize(20)
+STEPS = [0, 1, 2, 3, 10, 57, 1000, 31_623, 10**6]
+
+
+@pytest.fixture
+def run(visit, address):
+    """Return a function that runs JavaScript with the explorers' modules `nqm` and `tuning`."""
+    page = visit("chapters/intro.html").page
+
+    def call(body, argument):
+        code = f"""
+        async (argument) => {{
+            const nqm = await import("{address}/_static/nqm.js");
+            const tuning = await import("{address}/_static/tuning.js");
+            {body}
+        }}
+        """
+        return page.evaluate(code, argument)
+
+    return call
+
+
+def data_of(problem):
+    return {name: getattr(problem, name).tolist() for name in FIELDS}
+
+
+def test_risk_and_floor_agree_with_the_library(run):
+    cases, expected, floors = [], [], []
+    grid = itertools.product((0, 0.5, 0.9, 0.999), (0, 0.75))
+    for momentum, power in grid:
+        equivalent = PROBLEM.precondition(power)
+        limit = 2 * (1 + momentum) / equivalent.curvature.max()
+        rates = [1e-3, 0.1, 0.5, 0.9 * limit, (1 - 1e-6) * limit, (1 - 1e-9) * limit]
+        if momentum > 0:  # the double root of one eigenvalue, where the matrix is defective
+            rates.append((1 - momentum**0.5) ** 2 / equivalent.curvature[3])
+        for lr, batch_size in itertools.product(rates, (1, 1024)):
+            method = HeavyBall(float(lr), momentum)
+            cases.append([float(lr), momentum, batch_size, power])
+            expected.append(risk(equivalent, method, batch_size, STEPS))
+            floors.append(steady_state_risk(equivalent, method, batch_size))
+    body = """
+    const { problem, cases, steps } = argument;
+    return cases.map(([lr, momentum, batchSize, power]) => {
+        const equivalent = nqm.precondition(problem, power);
+        const method = nqm.heavyBall(lr, momentum);
+        const floor = nqm.steadyStateRisk(equivalent, method, batchSize);
+        return [...nqm.risk(equivalent, method, batchSize, steps), floor];
+    });
+    """
+    found = np.array(run(body, {"problem": data_of(PROBLEM), "cases": cases, "steps": STEPS}))
+    assert len(cases) == 108
+    np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-9)
+    np.testing.assert_allclose(found[:, -1], floors, rtol=1e-9)
+
+
+def test_steps_to_target_are_those_of_the_library(run):
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(60):
+        momentum = float(rng.choice([0, 0.5, 0.9, 0.99, 0.999]))
+        lr = 2 * (1 + momentum) * float(10 ** rng.uniform(-3, -0.01))
+        cases.append([lr, momentum, 2 ** int(rng.integers(0, 13)), float(10 ** rng.uniform(-3, 0))])
+    body = """
+    return argument.cases.map(([lr, momentum, batchSize, target]) => {
+        const method = nqm.heavyBall(lr, momentum);
+        return nqm.stepsToTarget(argument.problem, method, batchSize, target, 1e6);
+    });
+    """
+    found = run(body, {"problem": data_of(PROBLEM), "cases": cases})
+    expected = [
+        steps_to_target(PROBLEM, HeavyBall(lr, momentum), batch_size, target)
+        for lr, momentum, batch_size, target in cases
+    ]
+    assert found == [None if steps is None or steps > 10**6 else steps for steps in expected]
+    assert 20 < sum(steps is not None for steps in found) < 60
+
+
+def test_range_of_a_swinging_risk_is_inside_the_true_one_and_nearly_as_wide(run):
+    method = HeavyBall(0.5, 0.999)
+    body = """
+    const steps = nqm.stepGrid(1e4);
+    const method = nqm.heavyBall(0.5, 0.999);
+    return { steps, ...nqm.riskParts(argument, method, steps) };
+    """
+    found = run(body, data_of(PROBLEM))
+    first = np.searchsorted(found["steps"], 256)
+    np.testing.assert_array_equal(
+        np.diff(found["steps"])[first : first + 32], [16] * 16 + [32] * 16
+    )
+    widths = []
+    for k in range(first, first + 32):
+        every = np.arange(found["steps"][k], found["steps"][k + 1])
+        decay = risk(PROBLEM, method, 1e300, every)
+        low, mean, high = (found[name][k] for name in ("low", "mean", "high"))
+        assert decay.min() * (1 - 1e-9) <= low <= mean <= high <= decay.max() * (1 + 1e-9)
+        assert mean == pytest.approx(decay.mean(), rel=0.05)
+        widths.append((high - low) / np.ptp(decay))
+    assert np.median(widths) > 0.9
+    assert found["low"][3] == found["mean"][3] == found["high"][3] == found["decay"][3]
+
+
+@pytest.mark.parametrize("bins", [1, 32, 40])
+def test_spectrum_and_bins_are_those_of_the_library(run, bins):
+    exponents = [0, 0.35, 1, 1.5, 2]
+    body = """
+    return argument.exponents.map((s) => nqm.quantize(nqm.powerLaw(10_000, s), argument.bins));
+    """
+    for exponent, found in zip(
+        exponents, run(body, {"exponents": exponents, "bins": bins}), strict=True
+    ):
+        expected = NoisyQuadratic.power_law(10_000, exponent).quantize(bins)
+        for name in FIELDS:
+            np.testing.assert_allclose(found[name], getattr(expected, name), rtol=1e-12)
+
+
+def test_roots_and_convergence_rate_agree_with_the_library(run):
+    rng = np.random.default_rng(1)
+    momenta = [0.0, 0.25, 0.5, 0.9, 0.99, 0.999]
+    cases = [
+        (float(x), momentum)
+        for momentum in momenta
+        for x in [*2.4 * rng.random(20), 1e-6, (1 - momentum**0.5) ** 2, (1 + momentum**0.5) ** 2]
+    ]
+    found = run("return argument.map(([x, beta]) => nqm.roots(x, beta));", cases)
+    kinds = set()
+    with mpmath.workdps(50):
+        for (x, momentum), pair in zip(cases, found, strict=True):
+            half = (1 - mpmath.mpf(x) + momentum) / 2
+            gap = mpmath.sqrt(mpmath.mpc(half**2 - momentum))
+            expected = sorted((half + gap, half - gap), key=lambda r: (abs(r), r.imag))[::-1]
+            # Near a double root the roots themselves move with the square root of the rounding.
+            margin = 1e-9 if abs(gap) > 1e-6 else 1e-7
+            for root, (real, imaginary) in zip(expected, pair, strict=True):
+                assert abs(root - mpmath.mpc(real, imaginary)) < margin, (x, momentum)
+            kinds.add(pair[0][1] == 0)
+    assert kinds == {True, False}
+    settings = [(0.01 * 3**k, momentum) for k in range(5) for momentum in momenta]
+    body = """
+    return argument.settings.map(([lr, momentum]) => {
+        return nqm.convergenceRate(argument.problem, lr, momentum);
+    });
+    """
+    rates = run(body, {"settings": settings, "problem": data_of(PROBLEM)})
+    expected = [convergence_rate(PROBLEM, HeavyBall(*setting)) for setting in settings]
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "power", "momentum", "target", "margin"),
+    [
+        (1, 0, 0, 0.01, 0.005),
+        (1, 0, 0.9, 0.01, 0.01),
+        (1, 0.75, 0.9, 0.01, 0.01),
+        (0.5, 0.5, 0.5, 1, 0.01),
+        (2, 0, 0.99, 0.1, 0.15),  # here the risk swings
+    ],
+)
+def test_tuned_steps_are_exact_and_nearly_the_fewest(
+    run, exponent, power, momentum, target, margin
+):
+    problem = NoisyQuadratic.power_law(10_000, exponent).quantize(32).precondition(power)
+    batch_sizes = [1, 64, 4096, 2**20, 2**40]
+    body = """
+    const { problem, momentum, batchSizes, target } = argument;
+    const search = tuning.tuneRate(problem, momentum, batchSizes, target);
+    for (;;) {
+        const { done, value } = search.next();
+        if (done) return value;
+    }
+    """
+    argument = {
+        "problem": data_of(problem),
+        "momentum": momentum,
+        "batchSizes": batch_sizes,
+        "target": target,
+    }
+    found = run(body, argument)
+    for batch_size, best in zip(batch_sizes, found, strict=True):
+        method = HeavyBall(best["lr"], momentum)
+        assert best["steps"] == steps_to_target(problem, method, batch_size, target)
+    assert np.all(np.diff([best["steps"] for best in found]) <= 0)
+    tuned = tune(problem, HeavyBall, batch_sizes, target, momentum=momentum)
+    for best, fewest in zip(found, tuned.steps, strict=True):
+        assert best["steps"] <= max((1 + margin) * fewest, fewest + 1)
+
+
+def numbers_in(words):
+    """Return the numbers of a sentence, such as 1,234 or 6.1×10⁻⁵."""
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", words)
+    plain = plain.replace("∞", "inf")
+    power = re.sub(
+        r"×10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)",
+        lambda match: "e" + match[1].translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")),
+        plain,
+    )
+    return [float(number) for number in re.findall(r"inf|\d+(?:\.\d+)?(?:e-?\d+)?", power)]
+
+
+def value(explorer, label):
+    return numbers_in(explorer.values()[label])[0]
+
+
+def test_risk_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("risk_explorer.js")
+    problem = NoisyQuadratic(**explorer.start["problem"])
+    for name, keys in [("Batch size", ["End"]), ("Momentum", ["PageUp"] * 3), ("Momentum", [])]:
+        explorer.press(name, *keys)
+        labels = ("Learning rate", "Momentum", "Batch size", "Preconditioning power", "Target risk")
+        lr, momentum, batch_size, power, target = (value(explorer, label) for label in labels)
+        equivalent, method = problem.precondition(power), HeavyBall(lr, momentum)
+        start, *_, floor = numbers_in(explorer.words().split("This floor")[0])
+        assert start == pytest.approx(problem.initial_risk, rel=5e-3)
+        expected = steady_state_risk(equivalent, method, batch_size)
+        assert floor == pytest.approx(expected, rel=5e-3)
+        steps = steps_to_target(equivalent, method, batch_size, target)
+        assert (steps is None) == ("not reached" in explorer.words())
+        assert steps is None or f"after {steps:,} steps" in explorer.words()
+    explorer.press("Learning rate", "End")
+    assert "Unstable" in explorer.words() and "must be below" in explorer.words()
+
+
+def test_risk_explorer_keeps_a_curve(open_explorer):
+    explorer = open_explorer("risk_explorer.js")
+    explorer.press("Learning rate", "Home")
+    compared = explorer.picture()
+    explorer.click("Keep this curve")
+    assert explorer.picture() != compared
+
+
+def test_momentum_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("momentum_explorer.js")
+    problem = NoisyQuadratic(**explorer.start["problem"])
+    for name, key in [("Momentum", "Home"), ("Momentum", "End"), ("Learning rate", "End")]:
+        explorer.press(name, key)
+        lr, momentum = value(explorer, "Learning rate"), value(explorer, "Momentum")
+        method = HeavyBall(lr, momentum)
+        x = lr * problem.curvature
+        real = np.abs(1 - np.sqrt(x)) >= np.sqrt(momentum)
+        slowest = convergence_rate(problem, method)
+        stable = is_stable(problem, method)
+        assert stable == ("Unstable" not in explorer.words())
+        expected = [
+            problem.counts[real].sum(),
+            problem.dim,
+            slowest,
+            *([-1 / np.log(slowest)] if stable else []),
+            lr / (1 - momentum),
+        ]
+        found = numbers_in(explorer.words())
+        if not stable:
+            expected.insert(0, 2 * (1 + momentum) / problem.curvature.max())
+        assert found == pytest.approx(expected, rel=6e-3)
+        marks = explorer.root.locator(".plot .mark").count()
+        assert marks == 2 * problem.curvature.size
+
+
+def test_preconditioning_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("preconditioning_explorer.js")
+    problem = NoisyQuadratic(**explorer.start["problem"])
+    labels = ("Preconditioning power", "Learning rate / largest", "Momentum", "Batch size")
+    for name, keys in [(labels[1], ["PageUp"]), (labels[2], ["PageUp"] * 3), (labels[3], ["Home"])]:
+        explorer.press(name, *keys)
+        power, fraction, momentum, batch_size = (value(explorer, label) for label in labels)
+        folding, floors, rates = [], [], []
+        for p in (power, 0):
+            equivalent = problem.precondition(p)
+            rates.append(fraction * 2 * (1 + momentum) / equivalent.curvature.max())
+            method = HeavyBall(rates[-1], momentum)
+            folding.append(-1 / np.log(convergence_rate(equivalent, method)))
+            floors.append(steady_state_risk(equivalent, method, batch_size))
+        found = numbers_in(explorer.words())
+        expected = [power, rates[0], folding[0], floors[0], 0]
+        assert found[:5] == pytest.approx(expected, rel=6e-3)
+        ratios = [folding[1] / folding[0], floors[0] / floors[1]]
+        assert found[5:] == pytest.approx([ratio for ratio in ratios if ratio > 1.005], rel=6e-3)
+
+
+def test_steps_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("steps_explorer.js")
+    labels = ("Spectrum exponent", "Preconditioning power", "Momentum", "Target risk")
+    exponent, power, momentum, target = (value(explorer, label) for label in labels)
+    problem = NoisyQuadratic.power_law(10_000, exponent).quantize(32).precondition(power)
+    plain = critical_batch_size(problem, SGD, target)
+    heavy = critical_batch_size(problem, HeavyBall, target, momentum=momentum)
+    expected = [
+        momentum,
+        plain.examples / heavy.examples,
+        1,
+        plain.steps / heavy.steps,
+        plain.steps,
+        heavy.steps,
+        plain.batch_size,
+        heavy.batch_size,
+    ]
+    assert numbers_in(explorer.words()) == pytest.approx(expected, rel=0.03)
