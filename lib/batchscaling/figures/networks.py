@@ -3,15 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from batchscaling.figures.style import look
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
-# For families of curves that differ in one number, from light to dark.
-_FAMILY = [
-    {"color": "#6aa9d8", "linestyle": "-", "marker": "o"},
-    {"color": "#2f7fbf", "linestyle": (0, (6, 2)), "marker": "s"},
-    {"color": "#0a5590", "linestyle": (0, (3, 1.5)), "marker": "^"},
-    {"color": "#04294a", "linestyle": (0, (1, 1)), "marker": "D"},
-]
+_MARKERS = ["o", "s", "^", "D"]
 _NAMES = {"SGD": "SGD", "HeavyBall": "heavy ball"}
 
 
@@ -32,17 +26,17 @@ def gradient_noise(batch_sizes, measured, examples):
     figure, axes = plt.subplots()
     sizes = np.geomspace(batch_sizes[0], examples - 1, 400)
     finite = (examples - sizes) / (examples - 1) / sizes
-    axes.plot(sizes, 1 / sizes, color="#8f8f8f", linestyle="--", label="1 / B")
+    axes.plot(sizes, 1 / sizes, color=GREY, linestyle="--", label="1 / B")
     axes.plot(sizes, finite, **look("theory", marker=False), label="drawn without replacement")
     axes.plot(batch_sizes, measured, "o", color=look("SGD")["color"], label="measured")
-    axes.axvline(examples, color="#b22222", linewidth=1)
+    axes.axvline(examples, color=LIMIT, linewidth=1)
     axes.annotate("all examples", (examples, 1 / batch_sizes[0]), (-5, -4), va="top", ha="right",
-                  textcoords="offset points", color="#b22222", fontsize=10)  # fmt: skip
+                  textcoords="offset points", color=LIMIT, fontsize=10)  # fmt: skip
     axes.set(yscale="log", ylabel="variance of the gradient\n(one example: 1)",
              ylim=(0.3 * measured.min(), None))  # fmt: skip
     axes.legend(loc="lower left")
     _batch_size_axis(axes, batch_sizes)
-    return _finish(figure)
+    return finish(figure)
 
 
 def loss_curves(results, target):
@@ -60,17 +54,16 @@ def loss_curves(results, target):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    for (label, result), style in zip(results.items(), _FAMILY, strict=False):
-        style = style | {"marker": ""}
+    for (label, result), style in zip(results.items(), FAMILY, strict=False):
         axes.plot([], [], **style, label=label)
         axes.plot(result.steps, result.loss.T, **style, linewidth=1.2)
-    axes.axhline(target, color="#b22222", linewidth=1, linestyle="--")
-    axes.annotate("target", (0, target), (2, 3), textcoords="offset points", color="#b22222",
+    axes.axhline(target, color=LIMIT, linewidth=1, linestyle="--")
+    axes.annotate("target", (0, target), (2, 3), textcoords="offset points", color=LIMIT,
                   fontsize=10)  # fmt: skip
     axes.set(xlabel="step", ylabel="validation loss", yscale="log", ylim=(0.08, 6))
     axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], labels=["0.1", "0.2", "0.5", "1", "2", "5"])
     axes.legend()
-    return _finish(figure)
+    return finish(figure)
 
 
 def steps_against_lr(panels, xlabel):
@@ -89,19 +82,20 @@ def steps_against_lr(panels, xlabel):
     """
     figure, row = plt.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
     for axes, (title, curves) in zip(row[0], panels.items(), strict=True):
-        for (label, (lr, steps)), style in zip(curves.items(), _FAMILY, strict=False):
+        looks = zip(curves.items(), FAMILY, _MARKERS, strict=False)
+        for (label, (lr, steps)), style, marker in looks:
             shown = np.isfinite(steps)
-            axes.plot(lr[shown], steps[shown], **style, label=label)
+            axes.plot(lr[shown], steps[shown], **style, marker=marker, label=label)
             if shown.any():
                 best = np.argmin(steps)
                 axes.plot(lr[best], steps[best], "o", markersize=12, markerfacecolor="none",
-                          markeredgecolor="#b22222", markeredgewidth=1.2)  # fmt: skip
+                          markeredgecolor=LIMIT, markeredgewidth=1.2)  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set(title=title, xlabel=xlabel, yscale="log")
     row[0, 0].set_ylabel("steps to the target")
     _plain_numbers(row[0, 0].yaxis)
     figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside right center")
-    return _finish(figure)
+    return finish(figure)
 
 
 def steps_against_batch_size(batch_sizes, steps, critical=None, model=None):
@@ -148,7 +142,7 @@ def steps_against_batch_size(batch_sizes, steps, critical=None, model=None):
     _plain_numbers(axes.yaxis)
     axes.legend(handles=handles)
     _batch_size_axis(axes, batch_sizes)
-    return _finish(figure)
+    return finish(figure)
 
 
 def lr_against_batch_size(batch_sizes, lr, momentum):
@@ -178,7 +172,7 @@ def lr_against_batch_size(batch_sizes, lr, momentum):
         axes.set_title(title)
         _batch_size_axis(axes, batch_sizes)
     panels[0].legend(loc="lower right")
-    return _finish(figure)
+    return finish(figure)
 
 
 def _batch_size_axis(axes, batch_sizes):
@@ -193,9 +187,3 @@ def _plain_numbers(axis):
     axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(plt.NullLocator())
-
-
-def _finish(figure):
-    """Close the figure for pyplot, so that a notebook shows it only as a cell's result."""
-    plt.close(figure)
-    return figure
