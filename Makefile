@@ -23,11 +23,12 @@ serve: $(SITE)  ## Show the site on http://127.0.0.1:8000
 lab: $(INSTALLED)  ## Open the chapters in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=chapters
 
+# One thread each: two workers with two threads each would wait for each other.
 test: $(SITE)  ## Run every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(INSTALLED)  ## Measure the run time of chapters and engine
 	$(BIN)/python -m tools.bench_chapters
