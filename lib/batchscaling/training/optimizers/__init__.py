@@ -1,0 +1,25 @@
+"""Optimizers of networks, one method a file, and how to combine them."""
+
+from batchscaling.training.optimizers.adam import adam, adam_without_momentum
+from batchscaling.training.optimizers.base import Optimizer, chain, fix, weights_only
+from batchscaling.training.optimizers.heavy_ball import heavy_ball
+from batchscaling.training.optimizers.lars import lars, layer_rate
+from batchscaling.training.optimizers.nesterov import nesterov
+from batchscaling.training.optimizers.sgd import sgd
+from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay, weight_decay
+
+__all__ = [
+    "Optimizer",
+    "adam",
+    "adam_without_momentum",
+    "chain",
+    "decoupled_weight_decay",
+    "fix",
+    "heavy_ball",
+    "lars",
+    "layer_rate",
+    "nesterov",
+    "sgd",
+    "weight_decay",
+    "weights_only",
+]

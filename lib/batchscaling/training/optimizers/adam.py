@@ -1,0 +1,70 @@
+"""Adam, with and without momentum."""
+
+import torch
+
+from batchscaling._validation import positive
+from batchscaling.training.optimizers.base import Optimizer, below_one, zeros
+
+
+def _init_without_momentum(params):
+    # The count is made from a parameter, so that it is on its device and each trial's own.
+    step = next(iter(params.values())).new_zeros(())
+    return {"step": step, "square": zeros(params)}
+
+
+def _update_without_momentum(grads, state, params, hyper):
+    state = _advance(grads, state, hyper)
+    return _updates(grads, hyper["lr"], state, hyper), state
+
+
+def _init(params):
+    return {**_init_without_momentum(params), "mean": zeros(params)}
+
+
+def _update(grads, state, params, hyper):
+    mean = _average(state["mean"], grads, hyper["beta1"])
+    state = _advance(grads, state, hyper)
+    lr = hyper["lr"] / _bias_correction(hyper["beta1"], state["step"])
+    return _updates(mean, lr, state, hyper), {**state, "mean": mean}
+
+
+def _advance(grads, state, hyper):
+    """Return the count of steps and the running average of the squared gradients."""
+    squares = {name: grad * grad for name, grad in grads.items()}
+    square = _average(state["square"], squares, hyper["beta2"])
+    return {"step": state["step"] + 1, "square": square}
+
+
+def _average(average, values, beta):
+    """Return ``beta * average + (1 - beta) * values``, in one pass over the numbers."""
+    return {name: torch.lerp(average[name], value, 1 - beta) for name, value in values.items()}
+
+
+def _bias_correction(beta, step):
+    """Return ``1 - beta**step`` without cancellation where beta is close to 1."""
+    return -torch.expm1(step * torch.log(beta))
+
+
+def _updates(mean, lr, state, hyper):
+    """Return ``-lr * mean / (sqrt(corrected square) + epsilon)``.
+
+    The correction is moved from the tensors to the scalars.
+    """
+    root = _bias_correction(hyper["beta2"], state["step"]).sqrt()
+    rate, epsilon = -lr * root, hyper["epsilon"] * root
+    return {name: rate * (m / (state["square"][name].sqrt() + epsilon)) for name, m in mean.items()}
+
+
+_without_momentum = {"lr": positive, "beta2": below_one, "epsilon": positive}
+
+adam = Optimizer(_init, _update, {**_without_momentum, "beta1": below_one})
+"""Adam: m' = beta1 m + (1 - beta1) g; s' = beta2 s + (1 - beta2) g²; both are divided by their
+weights so far, 1 - beta1^t and 1 - beta2^t; then w' = w - lr m' / (√s' + epsilon).
+
+Kingma and Ba (2015), algorithm 1.
+"""
+
+adam_without_momentum = Optimizer(
+    _init_without_momentum, _update_without_momentum, _without_momentum
+)
+"""Adam with beta1 = 0, so that m is the gradient. It keeps half the state of `adam`."""

@@ -1,0 +1,184 @@
+"""Optimizers as pairs of pure functions, in the style of optax, and how to combine them.
+
+``init(params)`` returns the state. ``update(grads, state, params, hyper)`` returns what is added
+to the parameters, and the new state. Parameters and gradients are dicts of tensors. A state is
+any nesting of dicts and tuples of tensors. `hyper` is a dict of tensors: scalars for one trial,
+one entry a trial under ``torch.func.vmap``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from batchscaling._validation import real, reject
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer, or a part of one for `chain`, as two pure functions.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(params)`` returns the state.
+    update : callable
+        ``update(grads, state, params, hyper)`` returns ``(updates, state)``. The learning rate
+        ``hyper["lr"]`` is that of the step: a schedule's factor is in it.
+    hyper : mapping of str to callable
+        The hyperparameters: name, and the check ``check(name, value)`` of its values. ``"lr"`` is
+        among those of a complete optimizer, and not among those of a part.
+    """
+
+    init: Callable
+    update: Callable
+    hyper: Mapping[str, Callable]
+
+
+below_one = partial(real, low=0, high=1, high_open=True)
+"""Check of a number from 0 to below 1, such as a momentum."""
+
+nonnegative = partial(real, low=0)
+"""Check of a number of at least 0."""
+
+
+def no_state(params):
+    """Return the state of a method that keeps none."""
+    return {}
+
+
+def zeros(params):
+    """Return a dict of zeros like the parameters."""
+    return {name: torch.zeros_like(param) for name, param in params.items()}
+
+
+def chain(*optimizers):
+    """Return the optimizer that applies the given ones in turn.
+
+    Each takes the result of the one before as its gradients. So ``chain(weight_decay, adam)``
+    changes the gradients that Adam gets, and ``chain(adam, decoupled_weight_decay)`` changes the
+    updates that Adam makes.
+
+    Parameters
+    ----------
+    *optimizers : Optimizer
+        One or more. Hyperparameters of the same name are one hyperparameter.
+
+    Returns
+    -------
+    Optimizer
+        Its state is the tuple of their states.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is not an `Optimizer`.
+    """
+    if not optimizers:
+        reject("optimizers", optimizers, "one or more")
+    for i, optimizer in enumerate(optimizers):
+        _require_optimizer(f"optimizers[{i}]", optimizer)
+
+    def init(params):
+        return tuple(optimizer.init(params) for optimizer in optimizers)
+
+    def update(grads, state, params, hyper):
+        states = []
+        for optimizer, own in zip(optimizers, state, strict=True):
+            grads, own = optimizer.update(grads, own, params, hyper)
+            states.append(own)
+        return grads, tuple(states)
+
+    hyper = {}
+    for optimizer in optimizers:
+        for name, check in optimizer.hyper.items():
+            hyper[name] = _both(hyper[name], check) if name in hyper else check
+    return Optimizer(init, update, hyper)
+
+
+def fix(optimizer, **values):
+    """Return the optimizer with some hyperparameters fixed, so that trials need not give them.
+
+    ``fix(adam, beta2=0.999, epsilon=1e-8)`` leaves ``lr`` and ``beta1`` to the trials.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    **values : float
+        Hyperparameters of `optimizer`. Not ``lr``, which schedules change.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If a name is no hyperparameter of `optimizer`, or a value is not allowed.
+    """
+    _require_optimizer("optimizer", optimizer)
+    free = set(optimizer.hyper) - {"lr"}
+    if not values or not set(values) <= free:
+        reject("values", sorted(values), f"one or more of {sorted(free)}")
+    values = {name: optimizer.hyper[name](name, value) for name, value in values.items()}
+
+    def update(grads, state, params, hyper):
+        # Filled on the device of the others: nothing is copied to it in every step.
+        fixed = {name: torch.full_like(hyper["lr"], value) for name, value in values.items()}
+        return optimizer.update(grads, state, params, {**hyper, **fixed})
+
+    rest = {name: check for name, check in optimizer.hyper.items() if name not in values}
+    return Optimizer(optimizer.init, update, rest)
+
+
+def weights_only(part):
+    """Return the part restricted to weights: tensors of two or more dimensions.
+
+    Biases, and the gains of normalisation, pass as they are. So ``weights_only(weight_decay)``
+    decays no coefficients of batch normalisation [1]_.
+
+    Parameters
+    ----------
+    part : Optimizer
+        Of a `chain`, such as ``weight_decay``; not a complete optimizer, one with ``lr``, because
+        the other tensors would move along their gradients.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If `part` is not a part.
+
+    References
+    ----------
+    .. [1] Lin, Kong, Stich and Jaggi (2020), Extrapolation for large-batch training in deep
+       learning, appendix.
+    """
+    _require_optimizer("part", part)
+    if "lr" in part.hyper:
+        reject("part", part, "a part of a chain, without the hyperparameter 'lr'")
+
+    def weights(tensors):
+        return {name: tensor for name, tensor in tensors.items() if tensor.ndim >= 2}
+
+    def init(params):
+        return part.init(weights(params))
+
+    def update(grads, state, params, hyper):
+        updates, state = part.update(weights(grads), state, weights(params), hyper)
+        return {**grads, **updates}, state
+
+    return Optimizer(init, update, part.hyper)
+
+
+def _require_optimizer(name, value):
+    if not isinstance(value, Optimizer):
+        reject(name, value, "an Optimizer such as sgd")
+
+
+def _both(first, second):
+    return lambda name, value: second(name, first(name, value))

@@ -1,0 +1,21 @@
+"""Stochastic gradient descent with Nesterov momentum."""
+
+from batchscaling._validation import positive
+from batchscaling.training.optimizers.base import Optimizer, below_one, zeros
+
+
+def _update(grads, state, params, hyper):
+    momentum = hyper["momentum"]
+    velocity = {name: momentum * state[name] + grad for name, grad in grads.items()}
+    return {
+        name: -hyper["lr"] * (grad + momentum * velocity[name]) for name, grad in grads.items()
+    }, velocity
+
+
+nesterov = Optimizer(zeros, _update, {"lr": positive, "momentum": below_one})
+"""Nesterov momentum: v' = momentum v + g; w' = w - lr (g + momentum v').
+
+This is the form of ``torch.optim.SGD``. The book's form takes the gradient where the velocity
+leads: u' = momentum u - lr g(θ + momentum u); θ' = θ + u'. At a constant rate the two are one
+method: u = -lr v, and w = θ + momentum u is the point at which the gradient is taken.
+"""

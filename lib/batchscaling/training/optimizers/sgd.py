@@ -1,0 +1,12 @@
+"""Stochastic gradient descent."""
+
+from batchscaling._validation import positive
+from batchscaling.training.optimizers.base import Optimizer, no_state
+
+
+def _update(grads, state, params, hyper):
+    return {name: -hyper["lr"] * grad for name, grad in grads.items()}, state
+
+
+sgd = Optimizer(no_state, _update, {"lr": positive})
+"""Stochastic gradient descent: w' = w - lr g."""

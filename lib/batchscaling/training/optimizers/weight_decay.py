@@ -1,0 +1,26 @@
+"""Weight decay, coupled and decoupled, as parts of a chain."""
+
+from batchscaling.training.optimizers.base import Optimizer, no_state, nonnegative
+
+
+def _coupled(grads, state, params, hyper):
+    decay = hyper["weight_decay"]
+    return {name: grad + decay * params[name] for name, grad in grads.items()}, state
+
+
+def _decoupled(updates, state, params, hyper):
+    decay = hyper["lr"] * hyper["weight_decay"]
+    return {name: update - decay * params[name] for name, update in updates.items()}, state
+
+
+weight_decay = Optimizer(no_state, _coupled, {"weight_decay": nonnegative})
+"""Coupled weight decay (L2): g' = g + weight_decay w, before an optimizer.
+
+``chain(weight_decay, heavy_ball)`` follows the gradient of the loss plus weight_decay ‖w‖²/2.
+"""
+
+decoupled_weight_decay = Optimizer(no_state, _decoupled, {"weight_decay": nonnegative})
+"""Decoupled weight decay: w' = w + update - lr weight_decay w, after an optimizer.
+
+``chain(adam, decoupled_weight_decay)`` is AdamW. Loshchilov and Hutter (2019), algorithm 2.
+"""
