@@ -1,28 +1,11 @@
-"""Networks as pairs of pure functions over a dict of parameter tensors."""
+"""The multi-layer perceptron."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
 from batchscaling._validation import integer, reject
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network as two pure functions.
-
-    Attributes
-    ----------
-    init : callable
-        ``init(rng)`` returns the parameters, a dict of tensors, drawn from a `torch.Generator`.
-    apply : callable
-        ``apply(params, inputs)`` returns the outputs: one row an example.
-    """
-
-    init: Callable
-    apply: Callable
+from batchscaling.training.models.base import Model
 
 
 def mlp(sizes):

@@ -1,0 +1,36 @@
+"""What a network is: pure functions over a dict of parameter tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network as pure functions.
+
+    All of them work under ``torch.func.vmap`` over parameters and inputs, and under
+    ``torch.func.grad``.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(rng)`` returns the parameters, a dict of float32 tensors, drawn from a
+        `torch.Generator` on the CPU.
+    apply : callable
+        ``apply(params, inputs)`` returns the outputs: one row an example, or one row a position
+        of an example.
+    statistics : callable, optional
+        Only of networks with ghost batch normalisation. ``statistics(params, inputs)`` returns
+        means and variances of every normalised layer, a dict of tensors. For evaluation,
+        ``apply(params, inputs, statistics)`` normalises with them; without them each ghost batch
+        is normalised by its own, as in training. There are no running averages: statistics are
+        taken anew from fixed training examples, for raw and averaged weights alike.
+    constrain : callable, optional
+        Only of networks with normalised weights. ``constrain(params)`` returns the parameters
+        with these weights scaled back to norm 1. Training calls it after every step.
+    """
+
+    init: Callable
+    apply: Callable
+    statistics: Callable | None = None
+    constrain: Callable | None = None
