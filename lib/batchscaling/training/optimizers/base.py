@@ -53,6 +53,14 @@ def zeros(params):
     return {name: torch.zeros_like(param) for name, param in params.items()}
 
 
+def join_hyper(argument, parts):
+    """Return the hyperparameters of all `parts`; `argument` names them in the error."""
+    names = [name for part in parts for name in part.hyper]
+    if len(set(names)) < len(names):
+        reject(argument, f"parts with {names}", "hyperparameters of different names")
+    return {name: check for part in parts for name, check in part.hyper.items()}
+
+
 def chain(*optimizers):
     """Return the optimizer that applies the given ones in turn.
 
@@ -63,7 +71,7 @@ def chain(*optimizers):
     Parameters
     ----------
     *optimizers : Optimizer
-        One or more. Hyperparameters of the same name are one hyperparameter.
+        One or more, with hyperparameters of different names.
 
     Returns
     -------
@@ -73,12 +81,13 @@ def chain(*optimizers):
     Raises
     ------
     ValueError
-        If there is none, or one is not an `Optimizer`.
+        If there is none, one is not an `Optimizer`, or two share the name of a hyperparameter.
     """
     if not optimizers:
         reject("optimizers", optimizers, "one or more")
     for i, optimizer in enumerate(optimizers):
         _require_optimizer(f"optimizers[{i}]", optimizer)
+    hyper = join_hyper("optimizers", optimizers)
 
     def init(params):
         return tuple(optimizer.init(params) for optimizer in optimizers)
@@ -90,10 +99,6 @@ def chain(*optimizers):
             states.append(own)
         return grads, tuple(states)
 
-    hyper = {}
-    for optimizer in optimizers:
-        for name, check in optimizer.hyper.items():
-            hyper[name] = _both(hyper[name], check) if name in hyper else check
     return Optimizer(init, update, hyper)
 
 
@@ -178,7 +183,3 @@ def weights_only(part):
 def _require_optimizer(name, value):
     if not isinstance(value, Optimizer):
         reject(name, value, "an Optimizer such as sgd")
-
-
-def _both(first, second):
-    return lambda name, value: second(name, first(name, value))
