@@ -1,0 +1,288 @@
+"""Data sets of images."""
+
+import tarfile
+import zipfile
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch.nn.functional import avg_pool2d
+
+from batchscaling._validation import integer, one_of, reject
+from batchscaling.training.data.base import Data, first, split
+from batchscaling.training.data.registry import fetch, read
+
+
+def digits(*, validation=360, seed=0):
+    """Return scikit-learn's 1,797 images of hand-written digits, 8 by 8 pixels each.
+
+    All pixels are shifted and scaled by one mean and one standard deviation, those of the
+    training pixels. Some pixels never change, so a scale for each pixel would divide by zero.
+
+    Parameters
+    ----------
+    validation : int
+        Number of validation examples, from 1 to 1796. The rest is the training set.
+    seed : int
+        Seed of the split. The split does not depend on the seeds of the trials.
+
+    Returns
+    -------
+    Data
+        Inputs in float32, of shape (1797 - validation, 64) and (validation, 64).
+
+    Raises
+    ------
+    ValueError
+        If `validation` or `seed` is outside its range.
+    """
+    images, labels = load_digits(return_X_y=True)
+    kept, held_out = split(len(images), validation=validation, seed=seed)
+    inputs = torch.tensor(images, dtype=torch.float32)
+    labels = torch.tensor(labels)
+    inputs = (inputs - inputs[kept].mean()) / inputs[kept].std()
+    return Data(inputs[kept], labels[kept], inputs[held_out], labels[held_out])
+
+
+def mnist(*, validation=5000, seed=0, examples=None, size=28):
+    """Return MNIST: 70,000 images of hand-written digits, 28 by 28 pixels each [1]_.
+
+    Pixels are standardised by the mean and standard deviation of the training pixels.
+
+    Parameters
+    ----------
+    validation : int
+        Number of the 60,000 training images held out for validation, from 1 to 59,999.
+    seed : int
+        Seed of the split. The split does not depend on the seeds of the trials.
+    examples : int, optional
+        Number of training examples, at most 60,000 - `validation`; all if not given.
+    size : int
+        Height and width of the images, a divisor of 28: each pixel is the mean of a square.
+
+    Returns
+    -------
+    Data
+        Inputs of shape (examples, 1, size, size), with the 10,000 test images.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+    DataError
+        If a file is missing or damaged, and cannot be downloaded.
+
+    References
+    ----------
+    .. [1] LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document
+       recognition.
+    """
+    return _idx("mnist", validation=validation, seed=seed, examples=examples, size=size)
+
+
+def fashion_mnist(*, validation=5000, seed=0, examples=None, size=28):
+    """Return Fashion-MNIST: 70,000 images of clothes, 28 by 28 pixels each [1]_.
+
+    Pixels are standardised by the mean and standard deviation of the training pixels.
+
+    Parameters
+    ----------
+    validation : int
+        Number of the 60,000 training images held out for validation, from 1 to 59,999.
+    seed : int
+        Seed of the split. The split does not depend on the seeds of the trials.
+    examples : int, optional
+        Number of training examples, at most 60,000 - `validation`; all if not given.
+    size : int
+        Height and width of the images, a divisor of 28: each pixel is the mean of a square.
+
+    Returns
+    -------
+    Data
+        Inputs of shape (examples, 1, size, size), with the 10,000 test images.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+    DataError
+        If a file is missing or damaged, and cannot be downloaded.
+
+    References
+    ----------
+    .. [1] Xiao, Rasul and Vollgraf (2017), Fashion-MNIST: a novel image dataset for benchmarking
+       machine learning algorithms.
+    """
+    return _idx("fashion-mnist", validation=validation, seed=seed, examples=examples, size=size)
+
+
+def cifar10(*, source="binary", validation=5000, seed=0, examples=None, size=32, augment=None):
+    """Return CIFAR-10: colour images of ten kinds of things, 32 by 32 pixels each [1]_.
+
+    Every channel is standardised by its mean and standard deviation over the training images.
+
+    Parameters
+    ----------
+    source : {"binary", "subset"}
+        The official archive of 50,000 training and 10,000 test images; or a subset of 20,000
+        and 9,827 of them, for a machine that has these two files and not the archive. Numbers
+        measured on one do not compare with those on the other, so the choice is always yours.
+    validation : int
+        Number of the training images held out for validation.
+    seed : int
+        Seed of the split. The split does not depend on the seeds of the trials.
+    examples : int, optional
+        Number of training examples, at most what `validation` leaves; all if not given.
+    size : int
+        Height and width of the images, a divisor of 32: each pixel is the mean of a square.
+    augment : FlipCrop, optional
+        Augmentation of the training images.
+
+    Returns
+    -------
+    Data
+        Inputs of shape (examples, 3, size, size), channels red, green and blue, with the test
+        images.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+    DataError
+        If a file is missing or damaged, and cannot be downloaded.
+
+    References
+    ----------
+    .. [1] Krizhevsky (2009), Learning multiple layers of features from tiny images.
+    """
+    if one_of("source", source, ("binary", "subset")) == "binary":
+        train, test = _read_cifar(fetch("cifar-10/cifar-10-binary.tar.gz"))
+    else:
+        names = ("cifar10-train-20k", "cifar10-test-9827")
+        train, test = (_read_npz(fetch(f"cifar-10/{name}.npz")) for name in names)
+    return _images(
+        *train, test, validation=validation, seed=seed, examples=examples, size=size,
+        augment=augment,
+    )  # fmt: skip
+
+
+def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None):
+    """Return your own images from a ``.npz`` file, as `numpy.savez` writes it.
+
+    Every channel is standardised by its mean and standard deviation over the training images.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file with ``images``, numbers of shape (examples, height, width) or (examples, channels,
+        height, width), and ``labels``, integers from 0 of shape (examples,). Files with pickled
+        objects are refused.
+    validation : int
+        Number of examples held out for validation.
+    seed : int
+        Seed of the split. The split does not depend on the seeds of the trials.
+    examples : int, optional
+        Number of training examples, at most what `validation` leaves; all if not given.
+    size : int, optional
+        Height and width of the images, for square images a divisor of their side: each pixel is
+        the mean of a square. As they are if not given.
+    augment : FlipCrop, optional
+        Augmentation of the training images.
+
+    Returns
+    -------
+    Data
+        Inputs of shape (examples, channels, size, size), without a test set.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, or the file does not hold what it should.
+    FileNotFoundError
+        If there is no such file.
+    """
+    images, labels = _read_npz(path)
+    if images.ndim not in (3, 4) or images.dtype.kind not in "uif" or images.size == 0:
+        found = f"an array of {images.dtype} of shape {images.shape}"
+        reject("images", found, "numbers of shape (examples, [channels,] height, width)")
+    if not np.isfinite(images).all():
+        reject("images", "an array with a number that is not finite", "finite numbers")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui" or labels.min() < 0:
+        found = f"an array of {labels.dtype} of shape {labels.shape}"
+        reject("labels", found, f"integers from 0 of shape ({len(images)},)")
+    images = images if images.ndim == 4 else images[:, None]
+    return _images(
+        images, labels, None, validation=validation, seed=seed, examples=examples, size=size,
+        augment=augment,
+    )  # fmt: skip
+
+
+def _idx(folder, **settings):
+    train, test = (
+        [
+            _read_idx(fetch(f"{folder}/{part}-{kind}-ubyte.gz"))
+            for kind in ("images-idx3", "labels-idx1")
+        ]
+        for part in ("train", "t10k")
+    )
+    images, labels = train
+    return _images(images[:, None], labels, (test[0][:, None], test[1]), **settings)
+
+
+def _images(images, labels, test, *, validation, seed, examples, size, augment=None):
+    """Return arrays of shape (examples, channels, height, width) as `Data`."""
+    kept, held_out = split(len(images), validation=validation, seed=seed)
+    kept = first(kept, examples)
+    factor = _pooling(size, *images.shape[2:])
+    parts = [(images[kept], labels[kept]), (images[held_out], labels[held_out])]
+    parts += [test] if test else []
+
+    inputs = [torch.tensor(part, dtype=torch.float32) for part, _ in parts]
+    inputs = [avg_pool2d(part, factor) for part in inputs] if factor > 1 else inputs
+    spread, mean = torch.std_mean(inputs[0], dim=(0, 2, 3), keepdim=True)
+    # A channel that never changes has nothing to scale.
+    spread[spread == 0] = 1
+    tensors = []
+    for part, (_, numbers) in zip(inputs, parts, strict=True):
+        # In place, since a data set may be as large as the memory left.
+        tensors += [part.sub_(mean).div_(spread), torch.tensor(numbers, dtype=torch.int64)]
+    return Data(*tensors, augment=augment)
+
+
+def _pooling(size, height, width):
+    """Return the side of the squares of pixels that become one."""
+    if size is None:
+        return 1
+    size = integer("size", size, 1)
+    if height != width or height % size:
+        reject("size", size, f"a divisor of the side of square images; these are {height}×{width}")
+    return height // size
+
+
+def _read_idx(path):
+    """Return the array of a file in MNIST's format: 0, 0, type, dimensions, shape, bytes."""
+    data = read(path)
+    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+
+
+def _read_cifar(path):
+    """Return (images, labels) of training and test from CIFAR-10's binary archive."""
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+    with tarfile.open(path) as archive:
+        files = [archive.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names]
+    # A record is the label, then 1,024 bytes each of red, green and blue.
+    parts = [
+        np.frombuffer(data, np.uint8).reshape(-1, 3073) for data in (b"".join(files[:5]), files[5])
+    ]
+    return [(part[:, 1:].reshape(-1, 3, 32, 32), part[:, 0]) for part in parts]
+
+
+def _read_npz(path):
+    """Return (images, labels) of a ``.npz`` file; pickled objects are never loaded."""
+    allowed = "a .npz file of arrays named images and labels, without pickled objects"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["images"], arrays["labels"]
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path is {str(path)!r}; allowed: {allowed}. {error}") from error
