@@ -15,8 +15,9 @@ def _scaled(grad, param, hyper):
     size = torch.linalg.vector_norm(param)
     slope = torch.linalg.vector_norm(grad) + hyper["weight_decay"] * size
     defined = (size > 0) & (slope > 0)
+    one = torch.ones_like(slope)
     # A tensor of zeros has no size to scale by, and would stay zero at rate 0.
-    rate = torch.where(defined, hyper["trust"] * size / torch.where(defined, slope, 1.0), 1.0)
+    rate = torch.where(defined, hyper["trust"] * size / torch.where(defined, slope, one), one)
     return rate * (grad + hyper["weight_decay"] * param)
 
 
