@@ -11,6 +11,7 @@ import json
 import os
 import time
 import zlib
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -189,7 +190,7 @@ def _check(path, name, expected):
     if found != expected:
         raise DataError(
             f"{path} is damaged or another version: its sha256 is {found}, expected {expected}.\n"
-            f"Replace the file, or delete it to have it downloaded."
+            f"Replace the file, or set {FOLDER} to another folder."
         )
 
 
@@ -219,5 +220,7 @@ def _download(name, entry, progress):
 def _clean(folder):
     """Delete the temporary files of downloads that were killed."""
     for path in folder.glob("tmp*"):
-        if time.time() - path.stat().st_mtime > ABANDONED:
-            path.unlink(missing_ok=True)
+        # Another process may delete it first.
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()

@@ -1,0 +1,208 @@
+import gzip
+import io
+import re
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+
+from batchscaling.training.data import (
+    FlipCrop,
+    cifar10,
+    digits,
+    fashion_mnist,
+    from_npz,
+    images,
+    mnist,
+)
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (50, 28, 28), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (24, 3, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Small data sets in the official formats; every label is the image's number, so unique."""
+
+    def fetch(name):
+        return tmp_path / name.split("/")[1]
+
+    for part, numbers in (("train", np.arange(40)), ("t10k", np.arange(40, 50))):
+        pixels, labels = GREY[numbers].tobytes(), numbers.astype(np.uint8).tobytes()
+        header = struct.pack(">HBBIII", 0, 8, 3, len(numbers), 28, 28)
+        name = f"{part}-images-idx3-ubyte.gz"
+        (tmp_path / name).write_bytes(gzip.compress(header + pixels))
+        header = struct.pack(">HBBI", 0, 8, 1, len(numbers))
+        name = f"{part}-labels-idx1-ubyte.gz"
+        (tmp_path / name).write_bytes(gzip.compress(header + labels))
+
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
+        for batch, name in enumerate([*names, "test_batch"]):
+            numbers = range(4 * batch, 4 * batch + 4)
+            data = b"".join(bytes([i]) + COLOUR[i].tobytes() for i in numbers)
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    for name, numbers in (("train-20k", np.arange(20)), ("test-9827", np.arange(20, 24))):
+        path = tmp_path / f"cifar10-{name}.npz"
+        np.savez(path, images=COLOUR[numbers], labels=numbers.astype(np.uint8))
+    monkeypatch.setattr(images, "fetch", fetch)
+
+
+def standardised(pixels, train_labels):
+    """Return float64 images, standardised one channel after the other."""
+    pixels = pixels.astype(float)
+    for channel in range(pixels.shape[1]):
+        seen = pixels[train_labels, channel]
+        pixels[:, channel] = (pixels[:, channel] - seen.mean()) / seen.std(ddof=1)
+    return pixels
+
+
+def check(data, pixels, train, validation, test):
+    """Check sizes, split, and every image against the one that its label names."""
+    parts = [
+        (data.train_inputs, data.train_labels),
+        (data.validation_inputs, data.validation_labels),
+        (data.test_inputs, data.test_labels),
+    ]
+    assert [len(labels) for _, labels in parts] == [train, validation, test]
+    labels = torch.cat([labels for _, labels in parts])
+    assert len(set(labels.tolist())) == train + validation + test
+    expected = standardised(pixels, data.train_labels.numpy())
+    for inputs, labels in parts:
+        assert inputs.dtype == torch.float32 and labels.dtype == torch.int64
+        np.testing.assert_allclose(inputs.numpy(), expected[labels.numpy()], atol=1e-4)
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist])
+def test_idx_files(small, load):
+    check(load(validation=10), GREY[:, None], 30, 10, 10)
+
+
+def test_small_images_are_means_of_squares(small):
+    data = mnist(validation=10, size=7, examples=12)
+    means = GREY.reshape(50, 1, 7, 4, 7, 4).mean(axis=(3, 5))
+    check(data, means, 12, 10, 10)
+
+
+@pytest.mark.parametrize("source", ["binary", "subset"])
+def test_cifar10(small, source):
+    augment = FlipCrop(2)
+    data = cifar10(source=source, validation=5, augment=augment)
+    check(data, COLOUR, 15, 5, 4)
+    assert data.augment == augment
+    assert data.test_labels.tolist() == [20, 21, 22, 23]
+
+
+def test_fewer_examples_leave_the_split_as_it_is(small):
+    few, all_of_them = (mnist(validation=10, seed=3, examples=n) for n in (12, None))
+    assert torch.equal(few.train_labels, all_of_them.train_labels[:12])
+    assert torch.equal(few.validation_labels, all_of_them.validation_labels)
+    other = mnist(validation=10, seed=4)
+    assert not torch.equal(other.validation_labels, all_of_them.validation_labels)
+
+
+def test_to_moves_every_tensor(small):
+    data = cifar10(validation=5, augment=FlipCrop())
+    moved = data.to("meta")
+    for name in ("train", "validation", "test"):
+        for kind in ("inputs", "labels"):
+            before, after = getattr(data, f"{name}_{kind}"), getattr(moved, f"{name}_{kind}")
+            assert before.device.type == "cpu" and after.device.type == "meta"
+            assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    assert moved.augment is data.augment
+    assert digits().to("meta").test_inputs is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_own_images(tmp_path, dtype):
+    path = tmp_path / "own.npz"
+    np.savez_compressed(path, images=COLOUR.astype(dtype), labels=np.arange(24))
+    data = from_npz(path, validation=4, size=16, augment=FlipCrop())
+    means = COLOUR.reshape(24, 3, 16, 2, 16, 2).mean(axis=(3, 5))
+    expected = standardised(means, data.train_labels.numpy())
+    for inputs, labels in (
+        (data.train_inputs, data.train_labels),
+        (data.validation_inputs, data.validation_labels),
+    ):
+        np.testing.assert_allclose(inputs.numpy(), expected[labels.numpy()], atol=1e-4)
+    assert data.test_inputs is None and data.augment == FlipCrop()
+
+
+def test_own_images_without_channels_and_of_any_size(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, images=np.full((10, 5, 8), 7), labels=np.arange(10))
+    data = from_npz(path, validation=3)
+    assert data.train_inputs.shape == (7, 1, 5, 8)
+    assert (data.train_inputs == 0).all()
+
+
+class Opened:
+    """An object that cannot be unpickled in silence."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+LABELS = np.arange(6)
+PIXELS = np.ones((6, 4, 4))
+BAD_FILES = [
+    ({"images": PIXELS, "labels": np.array([Opened()] * 6)}, "path is"),
+    ({"images": np.array([Opened()] * 6), "labels": LABELS}, "path is"),
+    ({"images": PIXELS}, "path is"),
+    ({"pixels": PIXELS, "labels": LABELS}, "path is"),
+    ({"images": PIXELS[0], "labels": LABELS}, "images is"),
+    ({"images": PIXELS[:0], "labels": LABELS[:0]}, "images is"),
+    ({"images": PIXELS.astype(str), "labels": LABELS}, "images is"),
+    ({"images": PIXELS * np.nan, "labels": LABELS}, "images is"),
+    ({"images": PIXELS, "labels": LABELS[:5]}, "labels is"),
+    ({"images": PIXELS, "labels": LABELS - 1}, "labels is"),
+    ({"images": PIXELS, "labels": LABELS / 2}, "labels is"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), BAD_FILES)
+def test_bad_files_are_refused(tmp_path, arrays, message):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=f"{message} .*; allowed: "):
+        from_npz(path, validation=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 not a zip", b"\x80\x04pickle"])
+def test_files_of_another_kind_are_refused(tmp_path, content):
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"path is .*; allowed: "):
+        from_npz(path, validation=2)
+    np.save(tmp_path / "array.npy", PIXELS)
+    with pytest.raises(ValueError, match=r"path is .*; allowed: "):
+        from_npz(tmp_path / "array.npy", validation=2)
+    with pytest.raises(FileNotFoundError):
+        from_npz(tmp_path / "nowhere.npz", validation=2)
+
+
+BAD = [
+    (lambda: mnist(validation=40), "validation is 40"),
+    (lambda: fashion_mnist(validation=0), "validation is 0"),
+    (lambda: mnist(validation=10, seed=-1), "seed is -1"),
+    (lambda: mnist(validation=10, examples=31), "examples is 31"),
+    (lambda: mnist(validation=10, examples=0), "examples is 0"),
+    (lambda: mnist(validation=10, size=8), "size is 8"),
+    (lambda: mnist(validation=10, size=56), "size is 56"),
+    (lambda: mnist(validation=10, size=0), "size is 0"),
+    (lambda: mnist(validation=10, size=14.0), "size is 14.0"),
+    (lambda: cifar10(source="pickle"), "source is 'pickle'"),
+    (lambda: cifar10(validation=20), "validation is 20"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_arguments(small, call, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        call()
+    assert "allowed: " in str(error.value)
