@@ -139,6 +139,8 @@ def test_own_images_without_channels_and_of_any_size(tmp_path):
     data = from_npz(path, validation=3)
     assert data.train_inputs.shape == (7, 1, 5, 8)
     assert (data.train_inputs == 0).all()
+    np.savez(path, images=np.arange(3).reshape(3, 1, 1), labels=np.arange(3))
+    assert from_npz(path, validation=2).train_inputs.item() == 0
 
 
 class Opened:
@@ -170,6 +172,16 @@ def test_bad_files_are_refused(tmp_path, arrays, message):
     path = tmp_path / "bad.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=f"{message} .*; allowed: "):
+        from_npz(path, validation=2)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "bad.npz"
+    np.savez_compressed(path, images=COLOUR, labels=np.arange(24))
+    data = bytearray(path.read_bytes())
+    data[5000:5040] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"path is .*; allowed: "):
         from_npz(path, validation=2)
 
 

@@ -2,6 +2,7 @@
 
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import torch
@@ -11,6 +12,10 @@ from torch.nn.functional import avg_pool2d
 from batchscaling._validation import integer, one_of, reject
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.registry import fetch, read
+
+_BAD_NPZ = (AttributeError, EOFError, KeyError, TypeError, ValueError)
+_BAD_NPZ += (zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file of another kind, a missing array, pickled objects, damage."""
 
 
 def digits(*, validation=360, seed=0):
@@ -240,8 +245,8 @@ def _images(images, labels, test, *, validation, seed, examples, size, augment=N
     inputs = [torch.tensor(part, dtype=torch.float32) for part, _ in parts]
     inputs = [avg_pool2d(part, factor) for part in inputs] if factor > 1 else inputs
     spread, mean = torch.std_mean(inputs[0], dim=(0, 2, 3), keepdim=True)
-    # A channel that never changes has nothing to scale.
-    spread[spread == 0] = 1
+    # A channel that never changes has nothing to scale; neither has a single number.
+    spread[~(spread > 0)] = 1
     tensors = []
     for part, (_, numbers) in zip(inputs, parts, strict=True):
         # In place, since a data set may be as large as the memory left.
@@ -284,5 +289,5 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["images"], arrays["labels"]
-    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"path is {str(path)!r}; allowed: {allowed}. {error}") from error
+    except _BAD_NPZ as error:
+        reject("path", str(path), f"{allowed} ({error})")
