@@ -89,6 +89,11 @@ def test_small_images_are_means_of_squares(small):
     check(data, means, 12, 10, 10)
 
 
+def test_a_part_of_one_image(small):
+    data = mnist(validation=1, examples=1)
+    check(data, GREY[:, None], 1, 1, 10)
+
+
 @pytest.mark.parametrize("source", ["binary", "subset"])
 def test_cifar10(small, source):
     augment = FlipCrop(2)

@@ -237,7 +237,8 @@ def _idx(folder, **settings):
 def _images(images, labels, test, *, validation, seed, examples, size, augment=None):
     """Return arrays of shape (examples, channels, height, width) as `Data`."""
     kept, held_out = split(len(images), validation=validation, seed=seed)
-    kept = first(kept, examples)
+    # As arrays: numpy takes a tensor of one index for a number.
+    kept, held_out = first(kept, examples).numpy(), held_out.numpy()
     factor = _pooling(size, *images.shape[2:])
     parts = [(images[kept], labels[kept]), (images[held_out], labels[held_out])]
     parts += [test] if test else []
