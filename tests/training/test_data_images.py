@@ -138,6 +138,7 @@ def test_own_images(tmp_path, dtype):
     assert data.test_inputs is None and data.augment == FlipCrop()
 
 
+@pytest.mark.filterwarnings("ignore:std_mean")
 def test_own_images_without_channels_and_of_any_size(tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, images=np.full((10, 5, 8), 7), labels=np.arange(10))
