@@ -10,7 +10,7 @@ from batchscaling.training.schedules import (
     constant,
     linear_decay,
     linear_scaling,
-    product,
+    multiply_schedules,
     step_drops,
 )
 
@@ -101,9 +101,9 @@ def test_small_batches_are_scaled_down_from_the_start():
     assert factors(linear_scaling(64, reference=256, warm_up=4), 6) == [0.25] * 6
 
 
-def test_product_multiplies_and_keeps_the_hyperparameters():
+def test_multiplied_schedules_multiply_and_keeps_the_hyperparameters():
     warm_up = linear_scaling(512, reference=128, warm_up=3)
-    both = product(warm_up, linear_decay, step_drops([5], 0.1))
+    both = multiply_schedules(warm_up, linear_decay, step_drops([5], 0.1))
     assert both.hyper == linear_decay.hyper
     hyper = {"decay_steps": torch.tensor([10.0]), "final_fraction": torch.tensor([0.0])}
     expected = [1, 2 * 0.9, 3 * 0.8, 4 * 0.7, 4 * 0.6, 0.4 * 0.5, 0.4 * 0.4]
@@ -188,9 +188,9 @@ BAD = [
     (lambda: linear_scaling(64, reference=0), "reference is 0"),
     (lambda: linear_scaling(64, reference=32.0), "reference is 32.0"),
     (lambda: linear_scaling(64, reference=32, warm_up=-1), "warm_up is -1"),
-    (lambda: product(), "schedules is ()"),
-    (lambda: product(constant, 0.5), "schedules[1] is 0.5"),
-    (lambda: product(linear_decay, linear_decay), "schedules is"),
+    (lambda: multiply_schedules(), "schedules is ()"),
+    (lambda: multiply_schedules(constant, 0.5), "schedules[1] is 0.5"),
+    (lambda: multiply_schedules(linear_decay, linear_decay), "schedules is"),
     (lambda: linear_decay.hyper["decay_steps"]("decay_steps", 0), "decay_steps is 0"),
     (lambda: linear_decay.hyper["final_fraction"]("final_fraction", -0.1), "final_fraction is"),
     (lambda: linear_decay.hyper["final_fraction"]("final_fraction", 1.1), "final_fraction is"),

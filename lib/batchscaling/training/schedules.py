@@ -114,11 +114,10 @@ def linear_scaling(batch_size, *, reference, warm_up=0):
     return Schedule(factor, {})
 
 
-def product(*schedules):
+def multiply_schedules(*schedules):
     """Return the schedule whose factor is the product of the factors of the given ones.
 
-    ``product(linear_scaling(2048, reference=256, warm_up=100), step_drops([600], 0.1))`` first
-    warms up and later drops.
+    For example, `linear_scaling` with a warm-up times `step_drops` first warms up and later drops.
 
     Parameters
     ----------
