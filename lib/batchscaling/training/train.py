@@ -1,0 +1,423 @@
+"""Train many trials together: every trial is a row of every tensor.
+
+All trials of one batch size take their steps in one program, by ``torch.func.vmap``. A trial that
+has reached its targets or has diverged leaves the program, so the others never meet its numbers.
+"""
+
+from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+from tqdm import tqdm
+
+from batchscaling._validation import array, integer, one_of, positive, real, reject
+from batchscaling.training.data import batches, generator
+from batchscaling.training.schedules import BatchSizes, constant
+from batchscaling.training.trials import TrialResults
+
+AT_ONCE = 2**15
+"""Examples, over all trials, in one pass. It bounds memory; larger is not faster on a CPU."""
+
+DIVERGED = 1e3
+"""A trial has diverged when its loss is not finite, or above this many times its loss at step 0."""
+
+MEASURES = ("validation", "training", "averaged")
+PRECISIONS = ("float32", "tf32", "bf16")
+_GHOST = 32  # parts of a batch are multiples of a ghost batch, whose statistics they must not cut
+_STATISTICS = 512  # training examples that give the statistics of normalised layers
+_AHEAD = 64  # steps whose batches are drawn at once
+
+
+def evaluation_steps(max_steps, *, spacing=0.05):
+    """Return the steps at which trials are evaluated: 0, `max_steps`, and a grid between.
+
+    Neighbours differ by one step, or by the factor ``1 + spacing`` where that is more.
+
+    Parameters
+    ----------
+    max_steps : int
+        Last step, 1 or larger.
+    spacing : float
+        Positive.
+
+    Returns
+    -------
+    numpy.ndarray of int
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+    """
+    max_steps = integer("max_steps", max_steps, 1)
+    factor = 1 + positive("spacing", spacing)
+    steps = [0]
+    while steps[-1] < max_steps:
+        steps.append(min(max(steps[-1] + 1, int(steps[-1] * factor)), max_steps))
+    return np.array(steps)
+
+
+def train(
+    data,
+    model,
+    optimizer,
+    trials,
+    *,
+    batch_size,
+    max_steps,
+    target=None,
+    measures=("validation",),
+    schedule=constant,
+    label_smoothing=0.0,
+    spacing=0.05,
+    patience=None,
+    device="cpu",
+    precision="float32",
+    at_once=AT_ONCE,
+    progress=False,
+):
+    """Train all `trials` together, and evaluate them as they go.
+
+    A trial ends when all its targets are reached, when it diverges, or at `max_steps`; the call
+    ends with the last trial. A trial's numbers depend on its own seed and hyperparameters, not on
+    the trials beside it: the same seed means the same initial parameters and the same order of
+    the examples.
+
+    Parameters
+    ----------
+    data : Data
+    model : Model
+    optimizer : Optimizer
+    trials : Trials
+        With a column for every hyperparameter of `optimizer` and `schedule`. A further column
+        ``decay``, from 0 to below 1, asks for a running average of the parameters:
+        ``average' = decay * average + (1 - decay) * params'``, from the initial ones on.
+    batch_size : int or BatchSizes
+        From 1 to the number of training examples. Batches are drawn as `batches` describes.
+    max_steps : int
+        Steps after which every trial ends.
+    target : float or mapping of str to float, optional
+        Loss to reach, positive: of the validation set, or for each of several measures. Without
+        it, trials run to `max_steps`.
+    measures : sequence of str
+        What to evaluate beside "validation": "training" is the loss of the first training
+        examples, as many as there are for validation; "averaged" is the validation loss of the
+        averaged parameters. Measures with a target are evaluated in any case.
+    schedule : Schedule
+        How the learning rate changes.
+    label_smoothing : float
+        From 0 to below 1: this part of a training label is spread evenly over all classes.
+        Evaluations are without it.
+    spacing : float
+        Distance of evaluations, as `evaluation_steps` describes.
+    patience : float, optional
+        At least 1. A trial also ends once it has taken this many times the steps of the fastest
+        trial to every target.
+    device : str or torch.device
+        Where to train.
+    precision : {"float32", "tf32", "bf16"}
+        Of the matrix products. Parameters are float32 always.
+    at_once : int
+        Examples in one pass, over all trials, at least 64. It bounds memory: larger programs go
+        in parts, of fewer trials first and then of smaller batches, whose gradients are added.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    TrialResults
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, or a hyperparameter is missing or unknown.
+    """
+    examples = len(data.train_inputs)
+    if not isinstance(batch_size, BatchSizes):
+        batch_size = integer("batch_size", batch_size, 1, examples)
+    elif max(batch_size.sizes) > examples:
+        reject("batch_size", batch_size, f"no batch larger than {examples}")
+    targets, measures = _check_targets(target, measures, trials)
+    patience = np.inf if patience is None else real("patience", patience, 1)
+    steps = evaluation_steps(max_steps, spacing=spacing)
+    real("label_smoothing", label_smoothing, 0, 1, high_open=True)
+    one_of("precision", precision, PRECISIONS)
+    device = torch.device(device)
+    hyper = _check_hyper(optimizer, schedule, trials, device)
+
+    program = _Program(
+        data.to(device), model, optimizer, label_smoothing, integer("at_once", at_once, 64)
+    )
+    rows = _in_company(np.arange(len(trials.seeds)))
+    program.start(trials.seeds[rows], _take(hyper, rows))
+    streams = {seed: batches(seed, examples, batch_size) for seed in trials.seeds.tolist()}
+    losses = {name: np.full((len(trials.seeds), len(steps)), np.nan) for name in measures}
+    accuracy = losses["validation"].copy()
+    diverged = np.zeros(len(trials.seeds), dtype=bool)
+    waiting = dict.fromkeys(targets, np.ones(len(trials.seeds), dtype=bool))
+    deadline = dict.fromkeys(targets, np.inf)
+    now = 0
+    title = f"batch size {getattr(batch_size, 'sizes', batch_size)}"
+    bar = tqdm(total=steps[-1], desc=title, disable=not progress)
+    with bar, _one_thread(), _precision(precision, device):
+        for column, end in enumerate(steps.tolist()):
+            while now < end:
+                ahead = min(end - now, _AHEAD)
+                program.advance(_draw(streams, trials.seeds[rows], ahead), now, schedule)
+                now += ahead
+                bar.update(ahead)
+            for name in measures:
+                losses[name][rows, column], right = program.evaluate(name)
+                if name == "validation":
+                    accuracy[rows, column] = right
+            loss = losses["validation"][rows, column]
+            diverged[rows] = ~(loss <= DIVERGED * losses["validation"][rows, 0])
+            for name, goal in targets.items():
+                reached = losses[name][rows, column] <= goal
+                waiting[name][rows] &= ~reached
+                if reached.any():
+                    deadline[name] = min(deadline[name], patience * end)
+            open_ = [waiting[name][rows] & (end < deadline[name]) for name in targets]
+            running = ~diverged[rows] & (np.any(open_, axis=0) if targets else True)
+            if not running.any():
+                break
+            if not running.all():
+                keep = _in_company(np.flatnonzero(running))
+                rows = rows[keep]
+                program.keep(keep)
+    return TrialResults(batch_size, trials, steps, losses, accuracy, diverged, targets)
+
+
+class _Program:
+    """The rows that are still running, and how they advance and are evaluated.
+
+    Rows go through in parts of at least two, of at most `at_once` examples. A batch that is too
+    large for two rows goes in parts too, whose size depends on the batch size alone: sums in
+    another order would differ in their last bits.
+    """
+
+    def __init__(self, data, model, optimizer, label_smoothing, at_once):
+        self.data, self.model = data, model
+        self.at_once = at_once
+        self.device = data.train_inputs.device
+        self.init = vmap(optimizer.init)
+        self.update = vmap(optimizer.update)
+        self.loss = vmap(partial(_loss, model, label_smoothing))
+
+    def start(self, seeds, hyper):
+        """Initialise one row for each seed."""
+        initial = [self.model.init(generator(seed, "init")) for seed in seeds.tolist()]
+        params = {name: torch.stack([p[name] for p in initial]) for name in initial[0]}
+        params = {name: p.to(self.device) for name, p in params.items()}
+        average = dict(params) if "decay" in hyper else {}
+        self.rows = params, self.init(params), average, hyper
+
+    def keep(self, rows):
+        """Go on with some of the rows only."""
+        self.rows = _take(self.rows, torch.as_tensor(rows, device=self.device))
+
+    def advance(self, drawn, first, schedule):
+        """Take a step for each batch that was drawn; `first` is the number of the first one."""
+        which, index, changes = drawn
+        hyper = self.rows[3]
+        for step, batch in enumerate(index):
+            batch = batch.to(self.device)[which]
+            now = {**hyper, "lr": hyper["lr"] * schedule.factor(first + step, hyper)}
+            change = None if changes is None else changes[step].to(self.device)[which]
+            parts = self._parts(len(batch), self._micro(batch.shape[1]))
+            done = [
+                self._step(*_take((self.rows[:3], now, batch, change), part)) for part in parts
+            ]
+            params, state, average = done[0] if len(done) == 1 else _join(done)
+            self.rows = params, state, average, hyper
+
+    def _step(self, rows, hyper, index, changes):
+        params, state, average = rows
+        grads = self._gradients(params, index, changes)
+        with torch.no_grad():
+            updates, state = self.update(grads, state, params, hyper)
+            params = {name: p + updates[name] for name, p in params.items()}
+            if average:
+                rest = 1 - hyper["decay"]
+                average = {
+                    name: torch.lerp(old, params[name], _column(rest, old))
+                    for name, old in average.items()
+                }
+        return params, state, average
+
+    def _gradients(self, params, index, changes):
+        """Return every row's gradient of its mean loss.
+
+        Rows do not meet, so the gradient of the sum of their losses is each row's own.
+        """
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        labels = self.data.train_labels[index]
+        counted = (labels >= 0).flatten(1).sum(1)
+        total = None
+        size = self._micro(index.shape[1])
+        for first in range(0, index.shape[1], size):
+            part = slice(first, first + size)
+            inputs = self.data.train_inputs[index[:, part]]
+            if changes is not None:
+                inputs = vmap(self.data.augment.apply)(inputs, changes[:, part])
+            loss = self.loss(leaves, inputs, labels[:, part]) / counted
+            grads = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
+        return dict(zip(leaves, total, strict=True))
+
+    @torch.no_grad()
+    def evaluate(self, measure):
+        """Return the mean loss and the part of correct labels, each of shape (rows,)."""
+        data, params = self.data, self.rows[2 if measure == "averaged" else 0]
+        inputs, labels = data.validation_inputs, data.validation_labels
+        if measure == "training":
+            inputs, labels = (part[: len(labels)] for part in (data.train_inputs, data.train_labels))
+        size = self._micro(len(inputs))
+        sums = []
+        for part in self._parts(len(params[next(iter(params))]), size):
+            some = _take(params, part)
+            statistics = ()
+            if self.model.statistics is not None:
+                shown = data.train_inputs[: min(_STATISTICS, self._micro(len(data.train_inputs)))]
+                statistics = (vmap(partial(self.model.statistics, inputs=shown))(some),)
+            each = zip(inputs.split(size), labels.split(size), strict=True)
+            sums.append(sum(self._scores(some, statistics, *pair) for pair in each))
+        loss, right = torch.cat(sums, dim=1).double() / (labels >= 0).sum()
+        return loss.cpu().numpy(), right.cpu().numpy()
+
+    def _scores(self, params, statistics, inputs, labels):
+        """Return the sum of losses and the number of correct labels, shape (2, rows)."""
+
+        def scores(params, *statistics):
+            loss, right = _cross_entropy(self.model.apply(params, inputs, *statistics), labels)
+            return torch.stack([loss.sum(), right.sum()])
+
+        return vmap(scores, out_dims=1)(params, *statistics)
+
+    def _micro(self, batch_size):
+        """Return the size of a batch's parts."""
+        return min(batch_size, self.at_once // 2 // _GHOST * _GHOST)
+
+    def _parts(self, rows, examples):
+        """Return slices of rows with at most `at_once` examples, none of a single row."""
+        parts = max(1, min(-(-rows * examples // self.at_once), rows // 2))
+        ends = [rows * i // parts for i in range(parts + 1)]
+        return [slice(*pair) for pair in pairwise(ends)]
+
+
+def _draw(streams, seeds, steps):
+    """Return the next batches: rows of each seed share them.
+
+    Returns which of the drawn ones a row takes, and for each step the indices of all seeds,
+    shape (seeds, batch_size).
+    """
+    distinct = list(dict.fromkeys(seeds.tolist()))
+    which = torch.tensor([distinct.index(seed) for seed in seeds.tolist()])
+    index = [torch.stack([next(streams[seed]) for seed in distinct]) for _ in range(steps)]
+    return which, index, None
+
+
+def _loss(model, label_smoothing, params, inputs, labels):
+    """Return the sum of the losses of one trial's examples."""
+    outputs = model.apply(params, inputs)
+    loss = _cross_entropy(outputs, labels)[0].sum()
+    if label_smoothing:
+        even = (outputs.logsumexp(-1) - outputs.mean(-1)) * (labels >= 0)
+        loss = (1 - label_smoothing) * loss + label_smoothing * even.sum()
+    return loss
+
+
+def _cross_entropy(outputs, labels):
+    """Return -log softmax(outputs)[label] and whether it is the largest; zeros for label -1.
+
+    Three times as fast here as torch's own under `vmap`.
+    """
+    counted = labels >= 0
+    picked = outputs.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    right = (picked >= outputs.detach().amax(-1)) & counted
+    return (outputs.logsumexp(-1) - picked) * counted, right.to(outputs.dtype)
+
+
+@contextmanager
+def _one_thread():
+    """Keep torch on one thread.
+
+    The operations are many and small: more threads would mostly wait for each other, and for very
+    long where other programs use the cores. It also makes results independent of their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _precision(precision, device):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    try:
+        with cast:
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _check_targets(target, measures, trials):
+    """Return the target of each measure, and all measures, the validation loss first."""
+    if target is None:
+        target = {}
+    elif not isinstance(target, Mapping):
+        target = {"validation": target}
+    named = [one_of("measure", name, MEASURES) for name in (*target, *measures)]
+    if "averaged" in named and "decay" not in trials.hyper:
+        reject("trials.hyper", sorted(trials.hyper), 'a column "decay" for the measure "averaged"')
+    goals = {name: positive("target", value) for name, value in target.items()}
+    return goals, list(dict.fromkeys(["validation", *named]))
+
+
+def _check_hyper(optimizer, schedule, trials, device):
+    """Return the hyperparameters as float32 tensors, each value checked by its owner."""
+    checks = {**optimizer.hyper, **schedule.hyper}
+    if "decay" in trials.hyper:
+        checks.setdefault("decay", partial(real, low=0, high=1, high_open=True))
+    if set(trials.hyper) != set(checks):
+        reject("trials.hyper", sorted(trials.hyper), f"exactly {sorted(checks)}")
+    tensors = {}
+    for name, check in checks.items():
+        values = array(name, trials.hyper[name])
+        if values.shape != trials.seeds.shape:
+            reject(name, f"an array of shape {values.shape}", f"shape {trials.seeds.shape}")
+        for value in np.unique(values):
+            check(name, value)
+        tensors[name] = torch.tensor(values, dtype=torch.float32, device=device)
+    return tensors
+
+
+def _take(tree, rows):
+    return tree_map(lambda tensor: None if tensor is None else tensor[rows], tree)
+
+
+def _join(trees):
+    return tree_map(lambda *parts: torch.cat(parts), *trees)
+
+
+def _column(numbers, like):
+    """Return one number for each row, with the axes of `like`."""
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _in_company(rows):
+    """Return `rows`, a lone one twice.
+
+    BLAS splits a single matrix product otherwise than each of many: the last bits of a lone row
+    would differ from those of the same row among others.
+    """
+    return rows if len(rows) > 1 else rows.repeat(2)
