@@ -68,15 +68,14 @@ def test_a_trial_does_not_depend_on_its_partners(data, model, batch_size):
         assert same(together, rows, run(part), slice(None))
 
 
-def test_parts_of_a_large_program_are_the_program(data, model, monkeypatch):
-    def run():
+def test_parts_of_a_large_program_are_the_program(data, model):
+    def run(at_once):
         trials = grid(range(9), lr=[0.1, 0.4])
-        return train(data, model, sgd, trials, batch_size=100, max_steps=20)
+        return train(data, model, sgd, trials, batch_size=100, max_steps=20, at_once=at_once)
 
-    whole = run()
-    for parts in (2, 7, 100):
-        monkeypatch.setattr("batchscaling.training.trials.PASS", 1800 // parts)
-        assert same(whole, slice(None), run(), slice(None))
+    whole = run(2**20)
+    for parts in (2, 7, 9):
+        assert same(whole, slice(None), run(1800 // parts), slice(None))
 
 
 def test_the_number_of_threads_is_given_back(data, model):
@@ -142,7 +141,7 @@ def test_the_program_ends_with_its_last_trial(data, model, monkeypatch):
             drawn.append(seed)
             yield index
 
-    monkeypatch.setattr("batchscaling.training.trials.batches", counted)
+    monkeypatch.setattr("batchscaling.training.loop.batches", counted)
     trials = Trials(np.array([0, 1]), {"lr": np.array([0.05, 0.2])})
     results = train(data, model, sgd, trials, batch_size=64, max_steps=100_000, target=1.0)
     slow, fast = results.steps_to_target

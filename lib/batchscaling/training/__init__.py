@@ -15,6 +15,7 @@ from batchscaling.training.data import (
     tiny_shakespeare,
     wikitext2,
 )
+from batchscaling.training.loop import evaluation_steps, train
 from batchscaling.training.models import Model, mlp
 from batchscaling.training.optimizers import (
     Optimizer,
@@ -40,16 +41,7 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.trials import (
-    Summary,
-    TrialResults,
-    Trials,
-    evaluation_steps,
-    grid,
-    summarise,
-    train,
-    train_step,
-)
+from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
 
 __all__ = [
     "BatchSizes",
@@ -93,7 +85,6 @@ __all__ = [
     "summarise",
     "tiny_shakespeare",
     "train",
-    "train_step",
     "weight_decay",
     "weights_only",
     "wikitext2",

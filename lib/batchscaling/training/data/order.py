@@ -1,5 +1,8 @@
 """The order in which a trial sees its examples, and its independent random numbers."""
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import numpy as np
 import torch
 
@@ -10,7 +13,7 @@ PURPOSES = ("split", "init", "order", "augment")
 
 
 def batches(seed, examples, batch_size):
-    """Yield the indices of one batch after the other, without end.
+    """Yield the indices of one batch after the other, without end if `batch_size` is a number.
 
     The data is shuffled, used up, and shuffled again. A batch that meets the end of one epoch
     takes its rest from the next. So the order of the examples depends on `seed` alone: a larger
@@ -22,8 +25,8 @@ def batches(seed, examples, batch_size):
         Seed of the order.
     examples : int
         Number of training examples.
-    batch_size : int
-        Examples in a batch, from 1 to `examples`.
+    batch_size : int or iterable of int
+        Examples in a batch, from 1 to `examples`; or those of each batch, one after the other.
 
     Yields
     ------
@@ -35,14 +38,15 @@ def batches(seed, examples, batch_size):
         If an argument is outside its range; raised when the first batch is asked for.
     """
     examples = integer("examples", examples, 1)
-    batch_size = integer("batch_size", batch_size, 1, examples)
+    sizes = batch_size if isinstance(batch_size, Iterable) else repeat(batch_size)
     rng = generator(seed, "order")
     stream = torch.empty(0, dtype=torch.int64)
-    while True:
-        if len(stream) < batch_size:
+    for size in sizes:
+        size = integer("batch_size", size, 1, examples)
+        if len(stream) < size:
             stream = torch.cat([stream, torch.randperm(examples, generator=rng)])
-        yield stream[:batch_size]
-        stream = stream[batch_size:]
+        yield stream[:size]
+        stream = stream[size:]
 
 
 def generator(seed, purpose):

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from batchscaling._validation import array, integer, one_of, positive, real, reject
@@ -140,8 +140,9 @@ def train(
     examples = len(data.train_inputs)
     if not isinstance(batch_size, BatchSizes):
         batch_size = integer("batch_size", batch_size, 1, examples)
-    elif max(batch_size.sizes) > examples:
-        reject("batch_size", batch_size, f"no batch larger than {examples}")
+    elif batch_size.steps < max_steps or max(s for _, s in batch_size.pieces) > examples:
+        allowed = f"{max_steps} steps or more, of at most {examples} examples each"
+        reject("batch_size", batch_size, allowed)
     targets, measures = _check_targets(target, measures, trials)
     patience = np.inf if patience is None else real("patience", patience, 1)
     steps = evaluation_steps(max_steps, spacing=spacing)
@@ -155,15 +156,14 @@ def train(
     )
     rows = _in_company(np.arange(len(trials.seeds)))
     program.start(trials.seeds[rows], _take(hyper, rows))
-    streams = {seed: batches(seed, examples, batch_size) for seed in trials.seeds.tolist()}
+    streams = {seed: _Stream(seed, data, batch_size) for seed in trials.seeds.tolist()}
     losses = {name: np.full((len(trials.seeds), len(steps)), np.nan) for name in measures}
     accuracy = losses["validation"].copy()
     diverged = np.zeros(len(trials.seeds), dtype=bool)
     waiting = dict.fromkeys(targets, np.ones(len(trials.seeds), dtype=bool))
     deadline = dict.fromkeys(targets, np.inf)
     now = 0
-    title = f"batch size {getattr(batch_size, 'sizes', batch_size)}"
-    bar = tqdm(total=steps[-1], desc=title, disable=not progress)
+    bar = tqdm(total=steps[-1], desc=f"batch size {batch_size}", disable=not progress)
     with bar, _one_thread(), _precision(precision, device):
         for column, end in enumerate(steps.tolist()):
             while now < end:
@@ -207,7 +207,8 @@ class _Program:
         self.device = data.train_inputs.device
         self.init = vmap(optimizer.init)
         self.update = vmap(optimizer.update)
-        self.loss = vmap(partial(_loss, model, label_smoothing))
+        self.apply = vmap(model.apply)
+        self.label_smoothing = label_smoothing
 
     def start(self, seeds, hyper):
         """Initialise one row for each seed."""
@@ -223,22 +224,20 @@ class _Program:
 
     def advance(self, drawn, first, schedule):
         """Take a step for each batch that was drawn; `first` is the number of the first one."""
-        which, index, changes = drawn
+        which, drawn = drawn
         hyper = self.rows[3]
-        for step, batch in enumerate(index):
-            batch = batch.to(self.device)[which]
-            now = {**hyper, "lr": hyper["lr"] * schedule.factor(first + step, hyper)}
-            change = None if changes is None else changes[step].to(self.device)[which]
-            parts = self._parts(len(batch), self._micro(batch.shape[1]))
-            done = [
-                self._step(*_take((self.rows[:3], now, batch, change), part)) for part in parts
-            ]
+        for step, batch in enumerate(drawn, first):
+            now = {**hyper, "lr": hyper["lr"] * schedule.factor(step, hyper)}
+            batch = tree_map(lambda tensor: tensor.to(self.device)[which], batch)
+            rows = self.rows[:3], now, batch
+            parts = self._parts(len(which), self._micro(tree_leaves(batch)[0].shape[1]))
+            done = [self._step(*_take(rows, part)) for part in parts]
             params, state, average = done[0] if len(done) == 1 else _join(done)
             self.rows = params, state, average, hyper
 
-    def _step(self, rows, hyper, index, changes):
+    def _step(self, rows, hyper, batch):
         params, state, average = rows
-        grads = self._gradients(params, index, changes)
+        grads = self._gradients(params, *tree_leaves(batch))
         with torch.no_grad():
             updates, state = self.update(grads, state, params, hyper)
             params = {name: p + updates[name] for name, p in params.items()}
@@ -250,10 +249,10 @@ class _Program:
                 }
         return params, state, average
 
-    def _gradients(self, params, index, changes):
+    def _gradients(self, params, index, changes=None):
         """Return every row's gradient of its mean loss.
 
-        Rows do not meet, so the gradient of the sum of their losses is each row's own.
+        Rows do not meet, so one backward pass gives each row its own gradient.
         """
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         labels = self.data.train_labels[index]
@@ -265,8 +264,10 @@ class _Program:
             inputs = self.data.train_inputs[index[:, part]]
             if changes is not None:
                 inputs = vmap(self.data.augment.apply)(inputs, changes[:, part])
-            loss = self.loss(leaves, inputs, labels[:, part]) / counted
-            grads = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            outputs = self.apply(leaves, inputs)
+            slope = _slope(outputs.detach(), labels[:, part], self.label_smoothing)
+            slope /= _column(counted, slope)
+            grads = torch.autograd.grad(outputs, list(leaves.values()), slope)
             total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
         return dict(zip(leaves, total, strict=True))
 
@@ -310,26 +311,42 @@ class _Program:
         return [slice(*pair) for pair in pairwise(ends)]
 
 
-def _draw(streams, seeds, steps):
-    """Return the next batches: rows of each seed share them.
+class _Stream:
+    """The batches of one seed, and the changes of their examples."""
 
-    Returns which of the drawn ones a row takes, and for each step the indices of all seeds,
-    shape (seeds, batch_size).
+    def __init__(self, seed, data, batch_size):
+        sizes = batch_size
+        if isinstance(batch_size, BatchSizes):
+            sizes = (size for steps, size in batch_size.pieces for _ in range(steps))
+        self.batches = batches(seed, len(data.train_inputs), sizes)
+        self.augment, self.rng = data.augment, generator(seed, "augment")
+
+    def draw(self):
+        """Return the next batch's indices, and the changes if the data are augmented."""
+        index = next(self.batches)
+        return index if self.augment is None else (index, self.augment.draw(self.rng, len(index)))
+
+
+def _draw(streams, seeds, steps):
+    """Return the next batches, which rows of one seed share.
+
+    Returns which of the distinct seeds a row has, and for each step what `_Stream.draw` returns,
+    with the seeds as its first axis.
     """
     distinct = list(dict.fromkeys(seeds.tolist()))
     which = torch.tensor([distinct.index(seed) for seed in seeds.tolist()])
-    index = [torch.stack([next(streams[seed]) for seed in distinct]) for _ in range(steps)]
-    return which, index, None
+    drawn = [[streams[seed].draw() for seed in distinct] for _ in range(steps)]
+    return which, [tree_map(lambda *parts: torch.stack(parts), *batch) for batch in drawn]
 
 
-def _loss(model, label_smoothing, params, inputs, labels):
-    """Return the sum of the losses of one trial's examples."""
-    outputs = model.apply(params, inputs)
-    loss = _cross_entropy(outputs, labels)[0].sum()
-    if label_smoothing:
-        even = (outputs.logsumexp(-1) - outputs.mean(-1)) * (labels >= 0)
-        loss = (1 - label_smoothing) * loss + label_smoothing * even.sum()
-    return loss
+def _slope(outputs, labels, smoothing):
+    """Return the derivative of the sum of all cross-entropies by the outputs: softmax - label."""
+    slope = (outputs - outputs.logsumexp(-1, keepdim=True)).exp_()
+    if smoothing:
+        slope -= smoothing / outputs.shape[-1]
+    label = labels.clamp(min=0)[..., None]
+    slope.scatter_add_(-1, label, torch.full_like(slope[..., :1], smoothing - 1))
+    return slope.mul_((labels >= 0)[..., None])
 
 
 def _cross_entropy(outputs, labels):
@@ -339,7 +356,7 @@ def _cross_entropy(outputs, labels):
     """
     counted = labels >= 0
     picked = outputs.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    right = (picked >= outputs.detach().amax(-1)) & counted
+    right = (picked >= outputs.amax(-1)) & counted
     return (outputs.logsumexp(-1) - picked) * counted, right.to(outputs.dtype)
 
 
@@ -402,7 +419,7 @@ def _check_hyper(optimizer, schedule, trials, device):
 
 
 def _take(tree, rows):
-    return tree_map(lambda tensor: None if tensor is None else tensor[rows], tree)
+    return tree_map(lambda tensor: tensor[rows], tree)
 
 
 def _join(trees):
