@@ -1,5 +1,11 @@
 """Many real networks trained at once: a trial is a row of a tensor. Needs torch."""
 
+import os
+
+# Without it the last bits of a matrix product depend on where in memory its matrices lie, and a
+# trial on its neighbours. MKL reads this at its first product; it costs no time.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
 from batchscaling.training.curves import first_crossing, fit_hyperbola, fit_shift
 from batchscaling.training.data import (
     Data,
