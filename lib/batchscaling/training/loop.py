@@ -241,6 +241,8 @@ class _Program:
         with torch.no_grad():
             updates, state = self.update(grads, state, params, hyper)
             params = {name: p + updates[name] for name, p in params.items()}
+            if self.model.constrain is not None:
+                params = vmap(self.model.constrain)(params)
             if average:
                 rest = 1 - hyper["decay"]
                 average = {
@@ -412,9 +414,10 @@ def _check_hyper(optimizer, schedule, trials, device):
         values = array(name, trials.hyper[name])
         if values.shape != trials.seeds.shape:
             reject(name, f"an array of shape {values.shape}", f"shape {trials.seeds.shape}")
-        for value in np.unique(values):
+        single = values.astype(np.float32)  # in which a value close to 1 may be 1
+        for value in np.unique(single):
             check(name, value)
-        tensors[name] = torch.tensor(values, dtype=torch.float32, device=device)
+        tensors[name] = torch.tensor(single, device=device)
     return tensors
 
 

@@ -1,0 +1,100 @@
+"""Command line: ``batchscaling data``, ``batchscaling sweep`` and ``batchscaling results``."""
+
+import argparse
+import sys
+from itertools import product
+from pathlib import Path
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Those of the process if left out.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"batchscaling: {error}")
+    except KeyboardInterrupt:
+        sys.exit("batchscaling: interrupted; the same command goes on where it was")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="batchscaling", description="Batch-size experiments.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="list the data sets, or download some")
+    data.add_argument("names", nargs="*", metavar="NAME", help='data sets to download, or "all"')
+    data.set_defaults(run=_data)
+
+    sweep = commands.add_parser("sweep", help="search hyperparameters at many batch sizes")
+    sweep.add_argument("--task", required=True, help="such as digits-mlp")
+    sweep.add_argument("--optimizer", required=True, nargs="+", help="such as sgd heavy_ball")
+    sweep.add_argument("--batch-size", required=True, nargs="+", type=int)
+    sweep.add_argument("--trials", type=int, default=64, help="settings for each cell (64)")
+    sweep.add_argument("--seeds", type=int, default=2, help="seeds for each setting (2)")
+    sweep.add_argument("--fresh", type=int, default=20, help="seeds that measure the best (20)")
+    sweep.add_argument("--search-seed", type=int, default=0)
+    sweep.add_argument("--out", type=Path, default=Path("sweeps"), help="folder of results")
+    sweep.add_argument("--device", default="cpu", help="cpu or cuda")
+    sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (1)")
+    sweep.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto")
+    sweep.set_defaults(run=_sweep)
+
+    results = commands.add_parser("results", help="print and draw the results of sweeps")
+    results.add_argument("folder", type=Path)
+    results.add_argument("--task", help="only this task")
+    results.add_argument("--measure", default="validation")
+    results.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to a file")
+    results.set_defaults(run=_results)
+    return parser
+
+
+def _data(options):
+    from batchscaling.training.data import describe, fetch_all
+
+    if options.names:
+        fetch_all(() if options.names == ["all"] else options.names)
+    for row in describe():
+        here = "here" if row.present else "not here"
+        print(f"{row.name:16} {row.megabytes:7.1f} MB  {here:8}  {row.licence}")
+
+
+def _sweep(options):
+    from batchscaling.training.sweeps import Cell, run_sweep
+
+    cells = [
+        Cell(
+            options.task,
+            optimizer,
+            batch_size,
+            trials=options.trials,
+            seeds=options.seeds,
+            fresh=options.fresh,
+            search_seed=options.search_seed,
+        )
+        for batch_size, optimizer in product(options.batch_size, options.optimizer)
+    ]
+    run_sweep(
+        cells, options.out, device=options.device, workers=options.workers, ray=options.ray
+    )
+    print(f"{len(cells)} cells are in {options.out}")
+
+
+def _results(options):
+    from batchscaling.training.results import load_results, table
+
+    cells = load_results(options.folder, options.task)
+    print(table(cells, options.measure))
+    if options.plot:
+        from batchscaling.figures.networks import sweep_curves
+
+        sweep_curves(cells, options.measure).savefig(options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""Sweeps: independent cells, each a search at one task, optimizer and batch size.
+
+A cell ends in one file, written at once when it is complete. A cell whose file exists is done, so
+a sweep that was stopped goes on where it was, and has lost only the cells in flight.
+"""
+
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from batchscaling._validation import integer, one_of, reject
+from batchscaling.training import cluster
+from batchscaling.training.loop import train
+from batchscaling.training.provenance import provenance
+from batchscaling.training.search import draw, hyperparameters, join
+from batchscaling.training.tasks import OPTIMIZERS, TASKS
+from batchscaling.training.trials import Trials
+
+PATIENCE = 4.0
+"""Trials of the search end at this many times the steps of the fastest one."""
+
+SEARCH, FINAL, FRESH = 0, 1_000, 2_000
+"""First seed of the search, of the final among its best settings, and of the last measurement."""
+
+_MOST_DRAWS = 4  # times the trials asked for, where many diverge
+_MOST_WIDENINGS = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One search: a task, an optimizer and a batch size.
+
+    Parameters
+    ----------
+    task : str
+        One of `TASKS`.
+    optimizer : str
+        One of `OPTIMIZERS`.
+    batch_size : int
+        At least 1. Sizes above the number of training examples mean all of them.
+    trials : int
+        Settings that do not diverge, at least 1.
+    seeds : int
+        Seeds of each setting, at least 1.
+    finalists : int
+        Settings that are compared again, each with `final_seeds` seeds, at least 1.
+    final_seeds : int
+        At least 1.
+    fresh : int
+        Seeds that measure the best setting once more, at least 1.
+    search_seed : int
+        Of the quasi-random settings.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside its range.
+    """
+
+    task: str
+    optimizer: str
+    batch_size: int
+    trials: int = 64
+    seeds: int = 2
+    finalists: int = 8
+    final_seeds: int = 10
+    fresh: int = 20
+    search_seed: int = 0
+
+    def __post_init__(self):
+        one_of("task", self.task, TASKS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("batch_size", "trials", "seeds", "finalists", "final_seeds", "fresh"):
+            integer(name, getattr(self, name), 1)
+        integer("search_seed", self.search_seed, 0)
+
+    @property
+    def file(self):
+        """Name of the cell's file."""
+        return f"{self.task}-{self.optimizer}-{self.batch_size:05d}.json"
+
+
+def run_cell(cell, *, device="cpu", progress=False):
+    """Search the best hyperparameters of one cell, for each measure that has a target.
+
+    Settings are quasi-random, until `cell.trials` of them have not diverged. If the best one
+    lies at a border of the search space, the space grows there and more are drawn. The fastest
+    few meet again in a final, with seeds that the search has not seen, because the winner of a
+    contest between noisy numbers was lucky too. For the same reason the winner of the final is
+    measured once more.
+
+    Parameters
+    ----------
+    cell : Cell
+    device : str
+    progress : bool
+        Whether to show progress bars.
+
+    Returns
+    -------
+    dict
+        What the cell's file holds: JSON numbers, strings, lists and dicts. Steps are None where
+        a target was not reached.
+    """
+    start = time.perf_counter()
+    search = _Search(cell, device, progress)
+    search.fill()
+    widened = []
+    while len(widened) < _MOST_WIDENINGS and (grown := search.widen()):
+        widened += grown
+    finals = {measure: search.final(measure) for measure in search.task.targets}
+    best = {measure: final["best"] for measure, final in finals.items()}
+    return {
+        "cell": asdict(cell),
+        "targets": dict(search.task.targets),
+        "space": {name: [r.low, r.high] for name, r in search.space.items()},
+        "widened": widened,
+        "at_border": {
+            measure: [name for name, _ in search.borders(measure, k)] for measure, k in best.items()
+        },
+        "hyper": {name: v.tolist() for name, v in hyperparameters(search.values).items()},
+        "diverged": search.diverged.tolist(),
+        "steps": {measure: _finite(steps) for measure, steps in search.steps.items()},
+        "final": finals,
+        "best": best,
+        "fresh": {measure: search.fresh(measure, k) for measure, k in best.items()},
+        "max_steps": search.max_steps,
+        "patience": PATIENCE,
+        "provenance": provenance(device, time.perf_counter() - start),
+    }
+
+
+def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True):
+    """Run the cells whose files do not exist yet, and write their files.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    folder : path-like
+        Of the files; made if it does not exist.
+    device : str
+    workers : int
+        Processes on this machine.
+    ray : str, optional
+        Address of a Ray cluster that runs the cells instead, "auto" for the one that runs here.
+    progress : bool
+        Whether to show a bar over cells and a line for each.
+
+    Returns
+    -------
+    list of Path
+        The files of all cells.
+
+    Raises
+    ------
+    ValueError
+        If a file holds another search at the same task, optimizer and batch size, or an argument
+        is outside its range.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    workers = integer("workers", workers, 1)
+    todo = [cell for cell in cells if not _is_done(cell, folder / cell.file)]
+    if ray is not None:
+        done = cluster.run_cells(todo, device, ray)
+    elif workers == 1:
+        done = ((cell, run_cell(cell, device=device, progress=progress)) for cell in todo)
+    else:
+        done = _in_processes(todo, device, workers)
+    with tqdm(total=len(todo), desc="cells", disable=not progress) as bar:
+        for cell, result in done:
+            _write(folder / cell.file, result)
+            bar.update()
+            if progress:
+                bar.write(summary(result))
+    return [folder / cell.file for cell in cells]
+
+
+def summary(result):
+    """Return a line that says what a cell's result is."""
+    cell, best = result["cell"], result["best"]["validation"]
+    name = f"{cell['task']}  {cell['optimizer']}  batch size {cell['batch_size']}"
+    seconds = result["provenance"]["seconds"]
+    if best is None:
+        return f"{name}: target not reached ({seconds:.0f} s)"
+    hyper = "  ".join(f"{key} {values[best]:.3g}" for key, values in result["hyper"].items())
+    fresh = [np.inf if steps is None else steps for steps in result["fresh"]["validation"]]
+    grown = "".join(f"  [{w['name']} widened]" for w in result["widened"])
+    return f"{name}: {np.median(fresh):.0f} steps  {hyper}  ({seconds:.0f} s){grown}"
+
+
+class _Search:
+    """The settings of one cell that were tried so far, shape (settings,), and their steps."""
+
+    def __init__(self, cell, device, progress):
+        self.cell, self.device, self.progress = cell, device, progress
+        self.task = TASKS[cell.task]
+        self.data = self.task.load()
+        self.batch_size = min(cell.batch_size, len(self.data.train_inputs))
+        self.max_steps = self.task.max_steps(self.batch_size)
+        self.space = self.task.space(cell.optimizer)
+        self.values = {name: np.empty(0) for name in self.space}
+        self.diverged = np.empty((0, cell.seeds), dtype=bool)
+        self.steps = {measure: np.empty((0, cell.seeds)) for measure in self.task.targets}
+        self.drawn = 0
+
+    def fill(self):
+        """Try settings until enough have not diverged."""
+        most = _MOST_DRAWS * self.cell.trials
+        while (missing := self.cell.trials - self._calm()) > 0 and self.drawn < most:
+            self._try(self.space, min(missing, most - self.drawn))
+
+    def widen(self):
+        """Widen the space where a best setting lies at its border; return what was widened."""
+        sides = set()
+        for measure in self.steps:
+            sides.update(self.borders(measure, next(iter(self._ranking(measure)), None)))
+        grown = []
+        for name, side in sorted(sides):
+            strip = self.space[name].beyond(side)
+            self._try({**self.space, name: strip}, -(-self.cell.trials // 2))
+            self.space = {**self.space, name: join(self.space[name], strip)}
+            grown.append({"name": name, "to": [self.space[name].low, self.space[name].high]})
+        return grown
+
+    def final(self, measure):
+        """Return the fastest settings, their steps with other seeds, and the best of them."""
+        settings = self._ranking(measure)[: self.cell.finalists]
+        if not settings:
+            return {"settings": [], "steps": [], "best": None}
+        steps = self._again(measure, settings, FINAL, self.cell.final_seeds)
+        median = np.median(steps, axis=1)
+        found = np.isfinite(median).any()
+        return {
+            "settings": settings,
+            "steps": _finite(steps),
+            "best": settings[np.argmin(median)] if found else None,
+        }
+
+    def fresh(self, measure, setting):
+        """Return the steps of a setting with fresh seeds."""
+        if setting is None:
+            return []
+        return _finite(self._again(measure, [setting], FRESH, self.cell.fresh)[0])
+
+    def borders(self, measure, setting):
+        """Return the names and sides of the ranges at whose border a setting lies."""
+        if setting is None:
+            return []
+        acting = {n: r for n, r in self.space.items() if n != "decay" or measure == "averaged"}
+        sides = {name: r.border(self.values[name][setting]) for name, r in acting.items()}
+        return [(name, side) for name, side in sides.items() if side is not None]
+
+    def _try(self, space, count):
+        values = draw(space, count, seed=self.cell.search_seed, skip=self.drawn)
+        self.drawn += count
+        fastest = [steps.min(initial=np.inf) for steps in self.steps.values()]
+        limit = int(min(self.max_steps, PATIENCE * max(fastest)))
+        seeds = np.arange(SEARCH, SEARCH + self.cell.seeds)
+        results = self._train(values, seeds, limit, PATIENCE)
+        shape = count, self.cell.seeds
+        for name, new in values.items():
+            self.values[name] = np.concatenate([self.values[name], new])
+        self.diverged = np.concatenate([self.diverged, results.diverged.reshape(shape)])
+        for measure, old in self.steps.items():
+            new = results.crossing(measure).reshape(shape)
+            self.steps[measure] = np.concatenate([old, new])
+
+    def _again(self, measure, settings, first_seed, count):
+        """Return the steps of settings with other seeds, shape (settings, count)."""
+        values = {name: v[settings] for name, v in self.values.items()}
+        seeds = np.arange(first_seed, first_seed + count)
+        results = self._train(values, seeds, self.max_steps, None, [measure])
+        return results.crossing(measure).reshape(len(settings), count)
+
+    def _train(self, values, seeds, max_steps, patience, measures=None):
+        """Train every setting with every seed; the seed changes fastest."""
+        hyper = hyperparameters(values)
+        trials = Trials(
+            np.tile(seeds, len(hyper["lr"])),
+            {name: np.repeat(column, len(seeds)) for name, column in hyper.items()},
+        )
+        return train(
+            self.data,
+            self.task.model,
+            OPTIMIZERS[self.cell.optimizer],
+            trials,
+            batch_size=self.batch_size,
+            max_steps=max_steps,
+            target={name: self.task.targets[name] for name in measures or self.task.targets},
+            patience=patience,
+            device=self.device,
+            progress=self.progress,
+        )
+
+    def _ranking(self, measure):
+        """Return the settings whose median steps are finite, the fastest first."""
+        median = np.median(self.steps[measure], axis=1)
+        return [int(k) for k in np.argsort(median, kind="stable") if np.isfinite(median[k])]
+
+    def _calm(self):
+        return int((~self.diverged.any(axis=1)).sum())
+
+
+def _finite(steps):
+    """Return steps as JSON: nested lists of integers, None for infinity."""
+    if np.ndim(steps):
+        return [_finite(step) for step in steps]
+    return int(steps) if np.isfinite(steps) else None
+
+
+def _is_done(cell, path):
+    """Return whether the cell's file exists; refuse one of another search."""
+    if not path.exists():
+        return False
+    held = json.loads(path.read_text())["cell"]
+    if held != asdict(cell):
+        reject("folder", str(path.parent), f"one without {path.name} of another search, {held}")
+    return True
+
+
+def _write(path, result):
+    """Write a file that is complete whenever it exists."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False
+    ) as file:
+        json.dump(result, file)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+
+
+def _in_processes(cells, device, workers):
+    """Yield cells and results, as they come, from processes on this machine."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        try:
+            running = {pool.submit(run_cell, cell, device=device): cell for cell in cells}
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _end_with_parent():
+    """End this process when its parent has ended, however that was."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

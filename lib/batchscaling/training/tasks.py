@@ -1,0 +1,89 @@
+"""The tasks of the book's sweeps: data, network, targets and search spaces."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from batchscaling.training.data import digits
+from batchscaling.training.models import Model, mlp
+from batchscaling.training.optimizers import (
+    adam,
+    adam_without_momentum,
+    fix,
+    heavy_ball,
+    nesterov,
+    sgd,
+)
+from batchscaling.training.search import Range
+
+_ADAM = {"beta2": 0.999, "epsilon": 1e-8}
+
+OPTIMIZERS = {
+    "sgd": sgd,
+    "heavy_ball": heavy_ball,
+    "nesterov": nesterov,
+    "adam": fix(adam, **_ADAM),
+    "adam_without_momentum": fix(adam_without_momentum, **_ADAM),
+}
+"""The optimizers of sweeps by name."""
+
+_MOMENTUM = Range(0.01, 1, complement=True)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a sweep trains, and until when.
+
+    Attributes
+    ----------
+    load : callable
+        ``load()`` returns the `Data`.
+    model : Model
+    targets : mapping of str to float
+        Loss to reach for each measure.
+    rates : Range
+        Effective learning rates to search, for SGD with or without momentum.
+    adam_rates : Range
+        Learning rates to search for Adam.
+    examples : int
+        A trial may take this many training examples,
+    steps : int
+        and so many steps more.
+    """
+
+    load: Callable
+    model: Model
+    targets: Mapping[str, float]
+    rates: Range
+    adam_rates: Range
+    examples: int
+    steps: int
+
+    def max_steps(self, batch_size):
+        """Return the steps after which a trial of this batch size ends."""
+        return self.steps + self.examples // batch_size
+
+    def space(self, optimizer):
+        """Return the search space of an optimizer by name, a dict of str to `Range`."""
+        space = {
+            "sgd": {"lr": self.rates},
+            "heavy_ball": {"effective_lr": self.rates, "momentum": _MOMENTUM},
+            "nesterov": {"effective_lr": self.rates, "momentum": _MOMENTUM},
+            "adam": {"lr": self.adam_rates, "beta1": _MOMENTUM},
+            "adam_without_momentum": {"lr": self.adam_rates},
+        }[optimizer]
+        averaged = {"decay": Range(2**-8, 1, complement=True)} if "averaged" in self.targets else {}
+        return {**space, **averaged}
+
+
+TASKS = {
+    "digits-mlp": Task(
+        load=digits,
+        model=mlp([64, 64, 10]),
+        targets={"validation": 0.2, "training": 0.05, "averaged": 0.2},
+        rates=Range(2**-6, 2**4),
+        adam_rates=Range(2**-11, 2**-3),
+        examples=40_000,
+        steps=400,
+    ),
+}
+"""The tasks of sweeps by name."""
