@@ -79,9 +79,7 @@ def _sweep(options):
         )
         for batch_size, optimizer in product(options.batch_size, options.optimizer)
     ]
-    run_sweep(
-        cells, options.out, device=options.device, workers=options.workers, ray=options.ray
-    )
+    run_sweep(cells, options.out, device=options.device, workers=options.workers, ray=options.ray)
     print(f"{len(cells)} cells are in {options.out}")
 
 

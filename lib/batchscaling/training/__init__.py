@@ -6,7 +6,12 @@ import os
 # trial on its neighbours. MKL reads this at its first product; it costs no time.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
-from batchscaling.training.curves import first_crossing, fit_hyperbola, fit_shift
+from batchscaling.training.curves import (
+    first_crossing,
+    fit_hyperbola,
+    fit_shift,
+    median_interval,
+)
 from batchscaling.training.data import (
     Data,
     DataError,
@@ -38,6 +43,7 @@ from batchscaling.training.optimizers import (
     weight_decay,
     weights_only,
 )
+from batchscaling.training.results import CellResult, load_results
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -47,17 +53,26 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
+from batchscaling.training.search import Range, draw, hyperparameters
+from batchscaling.training.sweeps import Cell, run_cell, run_sweep
+from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
 
 __all__ = [
+    "OPTIMIZERS",
+    "TASKS",
     "BatchSizes",
+    "Cell",
+    "CellResult",
     "Data",
     "DataError",
     "FlipCrop",
     "Model",
     "Optimizer",
+    "Range",
     "Schedule",
     "Summary",
+    "Task",
     "TrialResults",
     "Trials",
     "adam",
@@ -68,6 +83,7 @@ __all__ = [
     "constant",
     "decoupled_weight_decay",
     "digits",
+    "draw",
     "evaluation_steps",
     "fashion_mnist",
     "first_crossing",
@@ -77,15 +93,20 @@ __all__ = [
     "from_npz",
     "grid",
     "heavy_ball",
+    "hyperparameters",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
+    "load_results",
+    "median_interval",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
+    "run_cell",
+    "run_sweep",
     "sgd",
     "step_drops",
     "summarise",

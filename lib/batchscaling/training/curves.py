@@ -2,8 +2,9 @@
 
 import numpy as np
 from scipy.optimize import least_squares
+from scipy.stats import binom
 
-from batchscaling._validation import array, positive, reject
+from batchscaling._validation import array, positive, real, reject
 
 
 def first_crossing(steps, loss, target):
@@ -33,6 +34,37 @@ def first_crossing(steps, loss, target):
         reject("loss", f"an array of shape {loss.shape}", f"shape (trials, {len(steps)})")
     reached = loss <= positive("target", target)
     return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], np.inf)
+
+
+def median_interval(values, confidence=0.95):
+    """Return the median of a sample, and an interval that holds the true median.
+
+    The interval runs between two of the sorted values. The true median is below the k-th of n
+    only if fewer than k values fall below it, which is as likely as fewer than k heads in n
+    throws of a coin. So nothing is assumed about the distribution.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        May hold ``inf``.
+    confidence : float
+        Between 0 and 1. A sample that is too small for it gives its smallest and largest value.
+
+    Returns
+    -------
+    low, median, high : float
+
+    Raises
+    ------
+    ValueError
+        If `values` is empty or holds NaN, or `confidence` is outside its range.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=None)
+    if not ordered.size or np.isnan(ordered).any():
+        reject("values", values, "a non-empty array without NaN")
+    confidence = real("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    beyond = max(int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)) - 1, 0)
+    return float(ordered[beyond]), float(np.median(ordered)), float(ordered[-1 - beyond])
 
 
 def fit_hyperbola(batch_sizes, steps):

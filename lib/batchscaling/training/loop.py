@@ -279,7 +279,9 @@ class _Program:
         data, params = self.data, self.rows[2 if measure == "averaged" else 0]
         inputs, labels = data.validation_inputs, data.validation_labels
         if measure == "training":
-            inputs, labels = (part[: len(labels)] for part in (data.train_inputs, data.train_labels))
+            inputs, labels = (
+                part[: len(labels)] for part in (data.train_inputs, data.train_labels)
+            )
         size = self._micro(len(inputs))
         sums = []
         for part in self._parts(len(params[next(iter(params))]), size):

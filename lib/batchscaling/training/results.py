@@ -1,0 +1,121 @@
+"""Results of sweeps: read, summarise and print them."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from batchscaling._validation import one_of, reject
+from batchscaling.training.curves import median_interval
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell of a sweep, as `run_cell` describes it.
+
+    Attributes
+    ----------
+    task, optimizer : str
+    batch_size : int
+    hyper : dict of str to numpy.ndarray, each of shape (settings,)
+        The settings of the search.
+    diverged : numpy.ndarray of bool, shape (settings, seeds)
+    steps : dict of str to numpy.ndarray, each of shape (settings, seeds)
+        Steps to the target of each measure; ``inf`` where it was not reached.
+    best : dict of str to int or None
+        The best setting of each measure; None if the target was not reached by any.
+    fresh : dict of str to numpy.ndarray, each of shape (fresh seeds,)
+        Steps of the best setting with seeds that did not choose it.
+    record : dict
+        The whole file, with targets, search space, final and provenance.
+    """
+
+    task: str
+    optimizer: str
+    batch_size: int
+    hyper: dict
+    diverged: np.ndarray
+    steps: dict
+    best: dict
+    fresh: dict
+    record: dict
+
+    @classmethod
+    def of(cls, record):
+        """Return the result that a file's `record` holds."""
+        cell = record["cell"]
+        return cls(
+            cell["task"],
+            cell["optimizer"],
+            cell["batch_size"],
+            {name: np.array(values) for name, values in record["hyper"].items()},
+            np.array(record["diverged"], dtype=bool),
+            {measure: _numbers(steps) for measure, steps in record["steps"].items()},
+            record["best"],
+            {measure: _numbers(steps) for measure, steps in record["fresh"].items()},
+            record,
+        )
+
+    def tuned(self, measure="validation"):
+        """Return the best setting's hyperparameters, a dict of str to float; empty if none."""
+        best = self.best[one_of("measure", measure, self.best)]
+        return {} if best is None else {name: float(v[best]) for name, v in self.hyper.items()}
+
+    def interval(self, measure="validation"):
+        """Return the median of the fresh steps and its 95 % interval: low, median, high."""
+        steps = self.fresh[one_of("measure", measure, self.fresh)]
+        return median_interval(steps) if len(steps) else (np.inf, np.inf, np.inf)
+
+
+def load_results(folder=None, task=None):
+    """Return the results of a folder, sorted by task, optimizer and batch size.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+        Where `run_sweep` wrote them. The default is the book's own sweeps.
+    task : str, optional
+        Only this one.
+
+    Returns
+    -------
+    list of CellResult
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    folder = measured() if folder is None else Path(folder)
+    cells = [CellResult.of(json.loads(path.read_text())) for path in folder.glob("*.json")]
+    cells = [cell for cell in cells if task in (None, cell.task)]
+    if not cells:
+        reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
+    return sorted(cells, key=lambda cell: (cell.task, cell.optimizer, cell.batch_size))
+
+
+def measured():
+    """Return the folder of the book's own sweeps: in a checkout, else as installed beside it."""
+    checkout = Path(__file__).parents[3] / "data" / "sweeps"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share/batchscaling/sweeps"
+
+
+def table(cells, measure="validation"):
+    """Return a table of the best settings of `cells`, a line for each."""
+    lines = []
+    for cell in cells:
+        low, median, high = cell.interval(measure)
+        hyper = "  ".join(f"{name} {value:.3g}" for name, value in cell.tuned(measure).items())
+        lines.append(
+            f"{cell.task}  {cell.optimizer:22} {cell.batch_size:5}  "
+            f"{median:7.5g} [{low:.5g}, {high:.5g}]  {hyper}"
+        )
+    return "\n".join([f"steps to the {measure} target: median [95 % interval]", *lines])
+
+
+def _numbers(steps):
+    """Return steps with None as infinity."""
+    numbers = np.array(steps, dtype=float)
+    return np.where(np.isnan(numbers), np.inf, numbers)
