@@ -15,7 +15,7 @@ from batchscaling.training.data import (
     tiny_shakespeare,
     wikitext2,
 )
-from batchscaling.training.models import Model, mlp
+from batchscaling.training.models import Model, mlp, simple_cnn
 from batchscaling.training.optimizers import (
     Optimizer,
     adam,
@@ -89,6 +89,7 @@ __all__ = [
     "multiply_schedules",
     "nesterov",
     "sgd",
+    "simple_cnn",
     "step_drops",
     "summarise",
     "tiny_shakespeare",
