@@ -27,7 +27,7 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.loop import evaluation_steps, train
-from batchscaling.training.models import Model, mlp
+from batchscaling.training.models import Model, mlp, simple_cnn
 from batchscaling.training.optimizers import (
     Optimizer,
     adam,
@@ -108,6 +108,7 @@ __all__ = [
     "run_cell",
     "run_sweep",
     "sgd",
+    "simple_cnn",
     "step_drops",
     "summarise",
     "tiny_shakespeare",

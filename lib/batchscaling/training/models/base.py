@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batchscaling._validation import integer, reject
+
 
 @dataclass(frozen=True)
 class Model:
@@ -34,3 +36,15 @@ class Model:
     apply: Callable
     statistics: Callable | None = None
     constrain: Callable | None = None
+
+
+def positive_integers(name, values, count=None):
+    """Return `values` as a tuple of positive int, `count` of them or at least one."""
+    allowed = f"a sequence of {count or 'at least one'} positive integer(s)"
+    try:
+        values = tuple(values)
+    except TypeError:
+        reject(name, values, allowed)
+    if not values or count not in (None, len(values)):
+        reject(name, values, allowed)
+    return tuple(integer(f"{name}[{i}]", value, 1) for i, value in enumerate(values))

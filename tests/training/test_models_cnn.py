@@ -1,0 +1,146 @@
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, hessian, jvp, vmap
+
+from batchscaling.training.models import layers, simple_cnn
+from batchscaling.training.models.layers import conv2d, max_pool2d
+
+
+@pytest.fixture(params=[1, 10**9], ids=["loop", "grouped"])
+def lowering(request, monkeypatch):
+    monkeypatch.setattr(layers, "LOOP", request.param)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ordinary(size, channels, filters, units, classes):
+    first, second = filters
+    return nn.Sequential(
+        nn.Conv2d(channels, first, 5, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(first, second, 5, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(second * (size // 4) ** 2, units),
+        nn.ReLU(),
+        nn.Linear(units, classes),
+    )
+
+
+def as_state(params):
+    """Return the parameters under the names and in the shapes of the ordinary network."""
+    names = {"filters0": "0.weight", "bias0": "0.bias", "filters1": "3.weight", "bias1": "3.bias"}
+    names |= {"weight2": "7.weight", "bias2": "7.bias", "weight3": "9.weight", "bias3": "9.bias"}
+    return {names[k]: p.mT if k.startswith("weight") else p for k, p in params.items()}
+
+
+def stack(model, rows):
+    params = [model.init(torch.Generator().manual_seed(row)) for row in range(rows)]
+    return {name: torch.stack([p[name] for p in params]) for name in params[0]}
+
+
+def test_simple_cnn_has_the_published_number_of_parameters():
+    params = simple_cnn().init(torch.Generator().manual_seed(0))
+    assert sum(p.numel() for p in params.values()) == 3_274_634
+
+
+@pytest.mark.parametrize(("size", "channels"), [(14, 1), (9, 3)])
+def test_simple_cnn_is_the_ordinary_network(lowering, size, channels):
+    sizes = {"filters": (3, 4), "units": 6, "classes": 5}
+    model = simple_cnn(size, channels, **sizes)
+    network = ordinary(size, channels, **sizes)
+    params = {name: p + 0.1 * normal(*p.shape) for name, p in stack(model, 3).items()}
+    inputs = normal(3, 7, channels, size, size)
+    target = normal(3, 7, 5, seed=1)
+
+    def ours(params, inputs, target):
+        outputs = model.apply(params, inputs)
+        return (outputs * target).sum(), outputs
+
+    grads, outputs = vmap(grad(ours, has_aux=True))(params, inputs, target)
+    for row in range(3):
+        one = {name: p[row] for name, p in params.items()}
+        torch.testing.assert_close(model.apply(one, inputs[row]), outputs[row])
+
+        def theirs(one, row=row):
+            return functional_call(network, as_state(one), (inputs[row],))
+
+        torch.testing.assert_close(outputs[row], theirs(one))
+        expected = grad(lambda one, row=row: (theirs(one) * target[row]).sum())(one)
+        for name, value in expected.items():
+            torch.testing.assert_close(grads[name][row], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_convolutions_of_rows_are_the_convolution_of_each(lowering, stride, size):
+    images, weight = normal(2, 4, 3, 7, 7), normal(2, 5, 3, size, size)
+    rows = vmap(lambda x, w: conv2d(x, w, stride))(images, weight)
+    shared = vmap(lambda w: conv2d(images[0], w, stride))(weight)
+    for row in range(2):
+        settings = {"stride": stride, "padding": size // 2}
+        expected = nn.functional.conv2d(images[row], weight[row], **settings)
+        torch.testing.assert_close(rows[row], expected)
+        expected = nn.functional.conv2d(images[0], weight[row], **settings)
+        torch.testing.assert_close(shared[row], expected)
+
+
+def test_largest_pixels_are_torchs_with_ties(lowering):
+    images = torch.randint(3, (2, 40, 2, 7, 9), generator=torch.Generator().manual_seed(0)).float()
+    weights = normal(2, 40, 2, 3, 4)
+
+    def gradient(pool):
+        return grad(lambda images, weights: (pool(images) * weights).sum())
+
+    theirs = gradient(lambda images: nn.functional.max_pool2d(images, 2))
+    ours = vmap(gradient(max_pool2d))(images, weights)
+    for row in range(2):
+        assert torch.equal(ours[row], theirs(images[row], weights[row]))
+        assert torch.equal(max_pool2d(images[row]), nn.functional.max_pool2d(images[row], 2))
+
+
+def test_loop_and_groups_agree_in_second_derivatives_and_forward_mode(monkeypatch):
+    images, target = normal(2, 3, 1, 6, 6), normal(2, 3, 2, 3, 3)
+    weight, tangent = normal(2, 2, 1, 3, 3, seed=1), normal(2, 2, 1, 3, 3, seed=2)
+
+    def loss(weight, images, target):
+        return ((max_pool2d(conv2d(images, weight)) - target) ** 4).sum()
+
+    def both():
+        forward = vmap(lambda w, t, *rest: jvp(lambda w: loss(w, *rest), (w,), (t,))[1])
+        return vmap(hessian(loss))(weight, images, target), forward(weight, tangent, images, target)
+
+    monkeypatch.setattr(layers, "LOOP", 10**9)
+    expected = both()
+    monkeypatch.setattr(layers, "LOOP", 1)
+    for ours, theirs in zip(both(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_weights_have_the_stated_variance():
+    params = simple_cnn(14, filters=(8, 32), units=64).init(torch.Generator().manual_seed(0))
+    for name, inputs in {"filters1": 200, "weight2": 288}.items():
+        assert abs(params[name].var() * inputs / 2 - 1) < 0.05
+    assert not any(params[f"bias{layer}"].any() for layer in range(4))
+
+
+BAD = [
+    ({"size": 3}, "size is 3"),
+    ({"channels": 0}, "channels is 0"),
+    ({"filters": (8,)}, r"filters is \(8,\)"),
+    ({"filters": 8}, "filters is 8"),
+    ({"filters": (8, 0)}, r"filters\[1\] is 0"),
+    ({"units": 1.5}, "units is 1.5"),
+    ({"classes": 0}, "classes is 0"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "message"), BAD)
+def test_bad_input_names_parameter_value_and_what_is_allowed(sizes, message):
+    with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
+        simple_cnn(**sizes)
