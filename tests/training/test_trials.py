@@ -71,11 +71,11 @@ def test_a_trial_does_not_depend_on_its_partners(data, model, batch_size):
 def test_parts_of_a_large_program_are_the_program(data, model):
     def run(at_once):
         trials = grid(range(9), lr=[0.1, 0.4])
-        return train(data, model, sgd, trials, batch_size=100, max_steps=20, at_once=at_once)
+        return train(data, model, sgd, trials, batch_size=380, max_steps=20, at_once=at_once)
 
     whole = run(2**20)
-    for parts in (2, 5, 7):
-        assert same(whole, slice(None), run(1800 // parts), slice(None))
+    for parts in (2, 5, 8):
+        assert same(whole, slice(None), run(18 * 380 // parts), slice(None))
 
 
 def test_the_number_of_threads_is_given_back(data, model):

@@ -28,6 +28,9 @@ from batchscaling.training.trials import Trials
 PATIENCE = 4.0
 """Trials of the search end at this many times the steps of the fastest one."""
 
+LONGEST = 10.0
+"""Trials that compare or measure again end at this many times the steps of the search's fastest."""
+
 SEARCH, FINAL, FRESH = 0, 1_000, 2_000
 """First seed of the search, of the final among its best settings, and of the last measurement."""
 
@@ -279,7 +282,8 @@ class _Search:
         """Return the steps of settings with other seeds, shape (settings, count)."""
         values = {name: v[settings] for name, v in self.values.items()}
         seeds = np.arange(first_seed, first_seed + count)
-        results = self._train(values, seeds, self.max_steps, None, [measure])
+        limit = int(min(self.max_steps, LONGEST * self.steps[measure].min()))
+        results = self._train(values, seeds, limit, None, [measure])
         return results.crossing(measure).reshape(len(settings), count)
 
     def _train(self, values, seeds, max_steps, patience, measures=None):

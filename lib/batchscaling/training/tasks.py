@@ -82,7 +82,7 @@ TASKS = {
         targets={"validation": 0.2, "training": 0.05, "averaged": 0.2},
         rates=Range(2**-6, 2**4),
         adam_rates=Range(2**-11, 2**-3),
-        examples=40_000,
+        examples=20_000,
         steps=400,
     ),
 }
