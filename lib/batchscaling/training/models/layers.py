@@ -57,11 +57,7 @@ def max_pool2d(inputs):
     if not _looped(inputs):
         return functional.max_pool2d(inputs, 2)
     height, width = inputs.shape[-2:]
-    inputs = inputs[..., : height // 2 * 2, : width // 2 * 2]
-    fixed = inputs.detach()
-    left, right = fixed[..., ::2], fixed[..., 1::2]
-    rows = torch.maximum(left, right)
-    return _Pick.apply(inputs, left >= right, rows[..., ::2, :] >= rows[..., 1::2, :])
+    return _Largest.apply(inputs[..., : height // 2 * 2, : width // 2 * 2])[0]
 
 
 def he_normal(rng, *shape, inputs):
@@ -171,11 +167,46 @@ class _ByWeight(_Bilinear):
         return _Convolve.apply(images, weight, about)
 
 
-class _Linear(Function):
-    """A linear function of one tensor for masks of the winners of each square.
+class _ByRows(Function):
+    """A function that takes any leading dimensions, so the rows of ``vmap`` as one more."""
 
-    `left` is whether the left pixel of each pair wins, `top` whether the upper pair does.
-    """
+    @classmethod
+    def vmap(cls, info, dims, *tensors):
+        pairs = zip(tensors, dims, strict=True)
+        rows = [
+            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in pairs
+        ]
+        outputs = cls.apply(*rows)
+        return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
+
+
+class _Largest(_ByRows):
+    """The largest of each square, whether it is in the left column, and whether in the top row."""
+
+    @staticmethod
+    def forward(pixels):
+        left, right = pixels[..., ::2], pixels[..., 1::2]
+        rows = torch.maximum(left, right)
+        top, bottom = rows[..., ::2, :], rows[..., 1::2, :]
+        return torch.maximum(top, bottom), left >= right, top >= bottom
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+        ctx.save_for_forward(*output[1:])
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        return _Spread.apply(grad, *ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return _Pick.apply(tangent, *ctx.saved_tensors), None, None
+
+
+class _Linear(_ByRows):
+    """A linear function of a tensor, for given columns and rows of the largest pixels."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -190,17 +221,9 @@ class _Linear(Function):
     def jvp(cls, ctx, tangent, *_):
         return cls.apply(tangent, *ctx.saved_tensors)
 
-    @classmethod
-    def vmap(cls, info, dims, *tensors):
-        pairs = zip(tensors, dims, strict=True)
-        rows = [
-            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in pairs
-        ]
-        return cls.apply(*rows), 0
-
 
 class _Pick(_Linear):
-    """The winner of each square."""
+    """The pixel of each square that was the largest."""
 
     @staticmethod
     def forward(pixels, left, top):
