@@ -37,6 +37,8 @@ def _parser():
     sweep.add_argument("--batch-size", required=True, nargs="+", type=int)
     sweep.add_argument("--trials", type=int, default=64, help="settings for each cell (64)")
     sweep.add_argument("--seeds", type=int, default=2, help="seeds for each setting (2)")
+    sweep.add_argument("--finalists", type=int, default=8, help="settings in the final (8)")
+    sweep.add_argument("--final-seeds", type=int, default=10, help="seeds for each of them (10)")
     sweep.add_argument("--fresh", type=int, default=20, help="seeds that measure the best (20)")
     sweep.add_argument("--search-seed", type=int, default=0)
     sweep.add_argument("--out", type=Path, default=Path("sweeps"), help="folder of results")
@@ -74,6 +76,8 @@ def _sweep(options):
             batch_size,
             trials=options.trials,
             seeds=options.seeds,
+            finalists=options.finalists,
+            final_seeds=options.final_seeds,
             fresh=options.fresh,
             search_seed=options.search_seed,
         )

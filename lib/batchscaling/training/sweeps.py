@@ -25,9 +25,6 @@ from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
 
-PATIENCE = 4.0
-"""Trials of the search end at this many times the steps of the fastest one."""
-
 LONGEST = 10.0
 """Trials that compare or measure again end at this many times the steps of the search's fastest."""
 
@@ -137,7 +134,7 @@ def run_cell(cell, *, device="cpu", progress=False):
         "best": best,
         "fresh": {measure: search.fresh(measure, k) for measure, k in best.items()},
         "max_steps": search.max_steps,
-        "patience": PATIENCE,
+        "patience": search.task.patience,
         "provenance": provenance(device, time.perf_counter() - start),
     }
 
@@ -267,9 +264,9 @@ class _Search:
         values = draw(space, count, seed=self.cell.search_seed, skip=self.drawn)
         self.drawn += count
         fastest = [steps.min(initial=np.inf) for steps in self.steps.values()]
-        limit = int(min(self.max_steps, PATIENCE * max(fastest)))
+        limit = int(min(self.max_steps, self.task.patience * max(fastest)))
         seeds = np.arange(SEARCH, SEARCH + self.cell.seeds)
-        results = self._train(values, seeds, limit, PATIENCE)
+        results = self._train(values, seeds, limit, self.task.patience)
         shape = count, self.cell.seeds
         for name, new in values.items():
             self.values[name] = np.concatenate([self.values[name], new])

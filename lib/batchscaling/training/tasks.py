@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from batchscaling.training.data import digits
-from batchscaling.training.models import Model, mlp
+from batchscaling.training.data import digits, fashion_mnist, mnist
+from batchscaling.training.models import Model, mlp, simple_cnn
 from batchscaling.training.optimizers import (
     adam,
     adam_without_momentum,
@@ -48,6 +48,8 @@ class Task:
         A trial may take this many training examples,
     steps : int
         and so many steps more.
+    patience : float
+        Trials of the search end at this many times the steps of the fastest one.
     """
 
     load: Callable
@@ -57,6 +59,7 @@ class Task:
     adam_rates: Range
     examples: int
     steps: int
+    patience: float = 4.0
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
@@ -75,6 +78,20 @@ class Task:
         return {**space, **averaged}
 
 
+def _small_cnn(load):
+    """Return the task of a narrow Simple CNN on images of half the size, for a CPU."""
+    return Task(
+        load=lambda: load(validation=500, size=14),
+        model=simple_cnn(14, filters=(8, 16), units=64),
+        targets={"validation": 0.55 if load is fashion_mnist else 0.2},
+        rates=Range(2**-7, 2**2),
+        adam_rates=Range(2**-12, 2**-4),
+        examples=200_000,
+        steps=200,
+        patience=2.0,
+    )
+
+
 TASKS = {
     "digits-mlp": Task(
         load=digits,
@@ -85,5 +102,7 @@ TASKS = {
         examples=20_000,
         steps=400,
     ),
+    "fashion-cnn-small": _small_cnn(fashion_mnist),
+    "mnist-cnn-small": _small_cnn(mnist),
 }
 """The tasks of sweeps by name."""
