@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import diagonal_recursion, recursion
 
@@ -69,6 +69,7 @@ def test_random_cases_against_every_step(data):
     last = 1200
     risks = np.array(list(recursion(problem, optimizer, batch_size, last)))
     target = risks[draw(st.integers(0, last))] * draw(st.sampled_from([0.99, 1 + 1e-6, 1.1]))
+    assume(target > 1e-24 * problem.initial_risk)  # below are rounding errors of a perfect step
     expected = first_at_or_below(risks, target)
     found = steps_to_target(problem, optimizer, batch_size, target)
     if expected is None:
