@@ -160,7 +160,7 @@ def train(
     losses = {name: np.full((len(trials.seeds), len(steps)), np.nan) for name in measures}
     accuracy = losses["validation"].copy()
     diverged = np.zeros(len(trials.seeds), dtype=bool)
-    waiting = dict.fromkeys(targets, np.ones(len(trials.seeds), dtype=bool))
+    waiting = {name: np.ones(len(trials.seeds), dtype=bool) for name in targets}
     deadline = dict.fromkeys(targets, np.inf)
     now = 0
     bar = tqdm(total=steps[-1], desc=f"batch size {batch_size}", disable=not progress)
