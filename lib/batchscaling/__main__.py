@@ -93,7 +93,7 @@ def _results(options):
     cells = load_results(options.folder, options.task)
     print(table(cells, options.measure))
     if options.plot:
-        from batchscaling.figures.networks import sweep_curves
+        from batchscaling.figures.networks.curves import sweep_curves
 
         sweep_curves(cells, options.measure).savefig(options.plot)
 

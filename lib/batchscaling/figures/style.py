@@ -29,6 +29,7 @@ LOOKS = {
     "HeavyBall": {"color": "#d55e00", "linestyle": "--", "marker": "s"},
     "Nesterov": {"color": "#a6611a", "linestyle": "-.", "marker": "^"},
     "Adam": {"color": "#007a5e", "linestyle": (0, (5, 1, 1, 1)), "marker": "D"},
+    "AdamWithoutMomentum": {"color": "#56a08c", "linestyle": (0, (2, 1)), "marker": "d"},
     "KFAC": {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},

@@ -1,8 +1,9 @@
-"""Figures of the chapters on real networks."""
+"""Figures of the chapter on digits."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
 _MARKERS = ["o", "s", "^", "D"]
@@ -35,7 +36,7 @@ def gradient_noise(batch_sizes, measured, examples):
     axes.set(yscale="log", ylabel="variance of the gradient\n(one example: 1)",
              ylim=(0.3 * measured.min(), None))  # fmt: skip
     axes.legend(loc="lower left")
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     return finish(figure)
 
 
@@ -93,7 +94,7 @@ def steps_against_lr(panels, xlabel):
         axes.set_xscale("log", base=2)
         axes.set(title=title, xlabel=xlabel, yscale="log")
     row[0, 0].set_ylabel("steps to the target")
-    _plain_numbers(row[0, 0].yaxis)
+    plain_numbers(row[0, 0].yaxis)
     figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside right center")
     return finish(figure)
 
@@ -139,9 +140,9 @@ def steps_against_batch_size(batch_sizes, steps, critical=None, model=None):
         handles += axes.plot([], [], color="#4d4d4d", linewidth=0.8, label="perfect scaling")
     lowest = min(low.min() for low, _, _ in steps.values())
     axes.set(yscale="log", ylabel="steps to the target", ylim=(lowest / 3, highest * 2))
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.legend(handles=handles)
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     return finish(figure)
 
 
@@ -170,20 +171,6 @@ def lr_against_batch_size(batch_sizes, lr, momentum):
                           capsize=3, label=_NAMES[name])  # fmt: skip
         axes.set_yscale("log", base=2)
         axes.set_title(title)
-        _batch_size_axis(axes, batch_sizes)
+        batch_size_axis(axes, batch_sizes)
     panels[0].legend(loc="lower right")
     return finish(figure)
-
-
-def _batch_size_axis(axes, batch_sizes):
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("batch size B")
-    shown = np.append(batch_sizes[:-1:2], batch_sizes[-1])
-    axes.set_xticks(shown, labels=[f"{size:g}" for size in shown])
-    axes.minorticks_off()
-
-
-def _plain_numbers(axis):
-    axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(plt.NullLocator())

@@ -1,0 +1,1 @@
+"""Figures of the chapters on real networks, one module a chapter."""

@@ -1,0 +1,20 @@
+"""Axes that the figures on networks share."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def batch_size_axis(axes, batch_sizes):
+    """Give `axes` a horizontal axis of batch sizes, every second of which has a label."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("batch size B")
+    shown = np.append(batch_sizes[:-1:2], batch_sizes[-1])
+    axes.set_xticks(shown, labels=[f"{size:g}" for size in shown])
+    axes.minorticks_off()
+
+
+def plain_numbers(axis):
+    """Label a logarithmic axis with 1, 2, 5, 10, ... in plain digits."""
+    axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(plt.NullLocator())
