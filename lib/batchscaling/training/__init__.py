@@ -1,10 +1,6 @@
 """Many real networks trained at once: a trial is a row of a tensor. Needs torch."""
 
-import os
-
-# Without it the last bits of a matrix product depend on where in memory its matrices lie, and a
-# trial on its neighbours. MKL reads this at its first product; it costs no time.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+from batchscaling.training import _process  # noqa: F401, isort: skip
 
 from batchscaling.training.curves import (
     first_crossing,
