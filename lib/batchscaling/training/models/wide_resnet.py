@@ -1,0 +1,101 @@
+"""Wide residual networks."""
+
+import torch
+
+from batchscaling._validation import integer, reject
+from batchscaling.training.models.layers import conv2d, he_normal
+from batchscaling.training.models.norm import normalised
+
+
+def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, classes=10):
+    """Return a wide residual network, WRN-depth-factor, without dropout [1]_.
+
+    A convolution, three stages of (depth - 4) / 6 blocks of two convolutions of 3 by 3 each, the
+    mean over pixels, and a dense layer. Ghost batch normalisation [2]_ and ReLU stand before each
+    convolution of a block and before the mean. The second and third stage begin with stride 2.
+    Where the number of channels changes, the shortcut is a convolution of 1 by 1 of the
+    normalised images.
+
+    Weights start as normal numbers of variance 2 / (inputs of a unit) [3]_, scales at one, shifts
+    and biases at zero.
+
+    Parameters
+    ----------
+    depth : int
+        10, 16, 22, ...
+    factor : int
+        How many times wider the stages are than `width`, 2 `width` and 4 `width`.
+    ghost_size : int
+        Examples in a ghost batch; the default is the paper's batch size.
+    width : int
+        Filters of the first convolution.
+    channels : int
+        Channels of the images: 1 is grey, 3 is colour.
+    classes : int
+
+    Returns
+    -------
+    Model
+        Inputs are of shape (batch, channels, height, width), of any size. WRN-16-4 has 2.7
+        million parameters.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+
+    References
+    ----------
+    .. [1] Zagoruyko and Komodakis (2016), Wide residual networks, section 2.
+    .. [2] Hoffer, Hubara and Soudry (2017), Train longer, generalize better, algorithm 1.
+    .. [3] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
+    """
+    if integer("depth", depth, 10) % 6 != 4:
+        reject("depth", depth, "10, 16, 22 and so on: 6 n + 4")
+    factor, width = integer("factor", factor, 1), integer("width", width, 1)
+    channels, classes = integer("channels", channels, 1), integer("classes", classes, 1)
+    ghost_size = integer("ghost_size", ghost_size, 1)
+    blocks, count = [], width
+    for stage in range(3):
+        filters = width * factor * 2**stage
+        for place in range((depth - 4) // 6):
+            blocks.append((count, filters, 2 if stage and not place else 1))
+            count = filters
+
+    def init(rng):
+        params = {"first.filters": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
+        for block, (inputs, filters, _) in enumerate(blocks):
+            for i, count in enumerate((inputs, filters)):
+                name = f"block{block}.{i}"
+                params |= _scale(name, count)
+                weight = he_normal(rng, filters, count, 3, 3, inputs=9 * count)
+                params[f"{name}.filters"] = weight
+            if inputs != filters:
+                weight = he_normal(rng, filters, inputs, 1, 1, inputs=inputs)
+                params[f"block{block}.shortcut"] = weight
+        last = blocks[-1][1]
+        params |= _scale("last", last)
+        params["weight"] = he_normal(rng, last, classes, inputs=last)
+        params["bias"] = torch.zeros(classes)
+        return params
+
+    def forward(params, inputs, norm):
+        images = conv2d(inputs, params["first.filters"])
+        for block, (inputs, filters, stride) in enumerate(blocks):
+            first, second = f"block{block}.0", f"block{block}.1"
+            active = torch.relu(norm(first, images))
+            inner = conv2d(active, params[f"{first}.filters"], stride)
+            inner = conv2d(torch.relu(norm(second, inner)), params[f"{second}.filters"])
+            if inputs != filters:
+                images = conv2d(active, params[f"block{block}.shortcut"], stride)
+            else:
+                images = images[..., ::stride, ::stride]
+            images = images + inner
+        images = torch.relu(norm("last", images))
+        return images.mean(dim=(-2, -1)) @ params["weight"] + params["bias"]
+
+    return normalised(init, forward, ghost_size)
+
+
+def _scale(name, channels):
+    return {f"{name}.scale": torch.ones(channels), f"{name}.shift": torch.zeros(channels)}
