@@ -23,7 +23,20 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.loop import evaluation_steps, train
-from batchscaling.training.models import Model, mlp, simple_cnn
+from batchscaling.training.models import (
+    Model,
+    lstm,
+    mlp,
+    resnet,
+    resnet8,
+    resnet20,
+    resnet32,
+    simple_cnn,
+    transformer,
+    transformer_lm,
+    vgg11,
+    wide_resnet,
+)
 from batchscaling.training.optimizers import (
     Optimizer,
     adam,
@@ -95,12 +108,17 @@ __all__ = [
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "lstm",
     "median_interval",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
+    "resnet",
+    "resnet20",
+    "resnet32",
+    "resnet8",
     "run_cell",
     "run_sweep",
     "sgd",
@@ -109,7 +127,11 @@ __all__ = [
     "summarise",
     "tiny_shakespeare",
     "train",
+    "transformer",
+    "transformer_lm",
+    "vgg11",
     "weight_decay",
     "weights_only",
+    "wide_resnet",
     "wikitext2",
 ]

@@ -2,19 +2,24 @@
 
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.cnn import simple_cnn
+from batchscaling.training.models.lstm import lstm
 from batchscaling.training.models.mlp import mlp
 from batchscaling.training.models.resnet import resnet, resnet8, resnet20, resnet32
+from batchscaling.training.models.transformer import transformer, transformer_lm
 from batchscaling.training.models.vgg import vgg11
 from batchscaling.training.models.wide_resnet import wide_resnet
 
 __all__ = [
     "Model",
+    "lstm",
     "mlp",
     "resnet",
     "resnet8",
     "resnet20",
     "resnet32",
     "simple_cnn",
+    "transformer",
+    "transformer_lm",
     "vgg11",
     "wide_resnet",
 ]

@@ -105,7 +105,7 @@ def resnet20(*, ghost_size=128, width=16, channels=3, classes=10):
     References
     ----------
     .. [1] Lin, Kong, Stich and Jaggi (2020), Extrapolation for large-batch training in deep
-       learning, section 5.
+       learning, appendix C.
     """
     return resnet(20, ghost_size=ghost_size, width=width, channels=channels, classes=classes)
 

@@ -1,0 +1,76 @@
+"""The LSTM language model."""
+
+import torch
+from torch.nn.functional import embedding
+
+from batchscaling._validation import integer
+from batchscaling.training.models.base import Model
+
+
+def lstm(vocabulary, *, units=128, layers=2):
+    """Return a language model of LSTM layers with tied embedding, without dropout [1]_.
+
+    Each layer has input, forget, cell and output gates, side by side in this order. Every sequence
+    starts from states of zero. The embedding is as wide as the layers, and its transpose gives the
+    outputs. Embeddings start uniform between ±0.1, all other weights and biases of the gates
+    between ±units^(-1/2), the biases of the outputs at zero [1]_.
+
+    Parameters
+    ----------
+    vocabulary : int
+        Number of different words or characters.
+    units : int
+        Units of each layer.
+    layers : int
+
+    Returns
+    -------
+    Model
+        Inputs are numbers of words, of shape (batch, length); outputs are of shape (batch, length,
+        vocabulary).
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a positive integer.
+
+    References
+    ----------
+    .. [1] Merity, Keskar and Socher (2017), Regularizing and optimizing LSTM language models,
+       sections on weight tying and on experiment details.
+    """
+    vocabulary, units = integer("vocabulary", vocabulary, 1), integer("units", units, 1)
+    layers = integer("layers", layers, 1)
+
+    def init(rng):
+        def uniform(bound, *shape):
+            return bound * (2 * torch.rand(*shape, generator=rng) - 1)
+
+        params = {"embedding": uniform(0.1, vocabulary, units)}
+        for layer in range(layers):
+            params[f"inputs{layer}"] = uniform(units**-0.5, units, 4 * units)
+            params[f"states{layer}"] = uniform(units**-0.5, units, 4 * units)
+            params[f"bias{layer}"] = uniform(units**-0.5, 4 * units)
+        params["bias"] = torch.zeros(vocabulary)
+        return params
+
+    def apply(params, inputs):
+        sequence = embedding(inputs, params["embedding"])
+        for layer in range(layers):
+            fed = sequence @ params[f"inputs{layer}"] + params[f"bias{layer}"]
+            sequence = _run(fed, params[f"states{layer}"])
+        return sequence @ params["embedding"].mT + params["bias"]
+
+    return Model(init, apply)
+
+
+def _run(fed, weight):
+    """Return the states of one layer, given what its inputs feed into the gates."""
+    state = cell = torch.zeros_like(fed[:, 0, : len(weight)])
+    states = []
+    for now in fed.unbind(1):
+        enter, forget, new, leave = (now + state @ weight).chunk(4, dim=-1)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        state = torch.sigmoid(leave) * torch.tanh(cell)
+        states.append(state)
+    return torch.stack(states, dim=1)
