@@ -76,6 +76,20 @@ def test_simple_cnn_is_the_ordinary_network(lowering, size, channels):
             torch.testing.assert_close(grads[name][row], value, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+@pytest.mark.parametrize("examples", [1, 16, 64])
+def test_a_row_does_not_depend_on_its_partners(channels, examples):
+    images, weight = normal(8, examples, channels, 16, 16), normal(8, 8, channels, 3, 3)
+
+    def row(weight, images):
+        return (max_pool2d(conv2d(images, weight)) ** 2).sum()
+
+    together = vmap(grad(row, argnums=(0, 1)))(weight, images)
+    for rows in ([0, 1], [7, 2, 5], [4, 1, 0, 6, 3]):
+        part = vmap(grad(row, argnums=(0, 1)))(weight[rows], images[rows])
+        assert all(torch.equal(p, t[rows]) for p, t in zip(part, together, strict=True))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_convolutions_of_rows_are_the_convolution_of_each(lowering, stride, size):
