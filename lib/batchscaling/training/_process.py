@@ -9,7 +9,7 @@ import sys
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 # Numbers of glibc's mallopt, see its manual page.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_memory():
@@ -23,7 +23,8 @@ def keep_memory():
             mallopt = ctypes.CDLL("libc.so.6").mallopt
         except (OSError, AttributeError):
             return  # another C library
-        mallopt(_MMAP_THRESHOLD, 2**25)
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TOP_PAD, 2**26)
         mallopt(_TRIM_THRESHOLD, 2**30)
 
 

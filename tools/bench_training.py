@@ -1,0 +1,135 @@
+"""Time many trials at once against the ordinary training loop, in one run.
+
+    python -m tools.bench_training
+
+The ordinary loop is an nn.Module and torch.optim, one trial at a time, with the data in memory.
+Both take turns, on one thread, and the ratio is the median over the turns.
+"""
+
+import resource
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from batchscaling.training import (
+    Cell,
+    Data,
+    Trials,
+    batches,
+    digits,
+    grid,
+    heavy_ball,
+    mlp,
+    run_cell,
+    simple_cnn,
+    train,
+)
+
+TURNS = 7
+TRIALS = 64
+NEVER = 1e9  # spacing of evaluations that leaves none between start and end
+
+
+def seconds(function):
+    """Return the wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def images(size, examples=2048, validation=64):
+    """Return random grey images: for timing, what they show does not matter."""
+    rng = torch.Generator().manual_seed(0)
+    count = examples + validation
+    inputs = torch.randn(count, 1, size, size, generator=rng)
+    labels = torch.randint(10, (count,), generator=rng)
+    return Data(inputs[:examples], labels[:examples], inputs[examples:], labels[examples:])
+
+
+def ordinary_mlp():
+    """Return the MLP as an ordinary module."""
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def ordinary_cnn(size, filters, units):
+    """Return the Simple CNN as an ordinary module."""
+    first, second = filters
+    return nn.Sequential(
+        *(nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(second * (size // 4) ** 2, units), nn.ReLU()),
+        nn.Linear(units, 10),
+    )
+
+
+def ordinary_loop(network, data, batch_size, steps):
+    """Train one trial in the ordinary way."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
+    stream = batches(0, len(data.train_inputs), batch_size)
+    criterion = nn.CrossEntropyLoss()
+    for _ in range(steps):
+        index = next(stream)
+        optimizer.zero_grad()
+        criterion(network(data.train_inputs[index]), data.train_labels[index]).backward()
+        optimizer.step()
+
+
+def rate(network, model, data, batch_size, trials, steps):
+    """Return microseconds of a trial's step in both ways, and the ratio, each a median."""
+    settings = grid(0, lr=np.geomspace(0.001, 0.01, trials), momentum=0.5)
+    short = {"batch_size": batch_size, "spacing": NEVER}
+    ours, loops = [], []
+    for _ in range(TURNS):
+        whole = seconds(lambda: train(data, model, heavy_ball, settings, max_steps=steps, **short))
+        start = seconds(lambda: train(data, model, heavy_ball, settings, max_steps=1, **short))
+        ours.append((whole - start) / (steps - 1) / trials)
+        turns = max(4, steps // 4)
+        loops.append(seconds(lambda n=turns: ordinary_loop(network, data, batch_size, n)) / turns)
+    ratio = np.median(np.array(loops) / np.array(ours))
+    return 1e6 * np.median(ours), 1e6 * np.median(loops), ratio
+
+
+def evaluation_share(steps=1000):
+    """Return the part of a run's time that its evaluations take, a median."""
+    trials = Trials(np.zeros(TRIALS, int), {"lr": np.full(TRIALS, 0.01), "momentum": np.zeros(64)})
+    task = {"batch_size": 64, "max_steps": steps}
+    data, model = digits(), mlp([64, 64, 10])
+    shares = []
+    for _ in range(3):
+        with_them = seconds(lambda: train(data, model, heavy_ball, trials, **task))
+        without = seconds(lambda: train(data, model, heavy_ball, trials, spacing=NEVER, **task))
+        shares.append(1 - without / with_them)
+    return np.median(shares), with_them
+
+
+def main():
+    """Print the tables."""
+    torch.set_num_threads(1)
+    print("microseconds of one step of one trial: together, ordinary loop, ratio")
+    for batch_size, steps in ((16, 200), (64, 100), (256, 40)):
+        row = rate(ordinary_mlp(), mlp([64, 64, 10]), digits(), batch_size, TRIALS, steps)
+        print(f"digits MLP, {TRIALS} trials, B = {batch_size:4}:  %7.1f %8.1f %6.2f x" % row)
+    for size, filters, units, trials, steps in (
+        (14, (8, 16), 64, 24, 12),
+        (28, (32, 64), 1024, 8, 4),
+    ):
+        model, network = (
+            simple_cnn(size, filters=filters, units=units),
+            ordinary_cnn(size, filters, units),
+        )
+        for batch_size in (16, 64, 256):
+            row = rate(network, model, images(size), batch_size, trials, steps)
+            name = f"CNN {size} by {size}, filters {filters}, {trials} trials, B = {batch_size}"
+            print(f"{name}:  %7.0f %8.0f %6.2f x" % row)
+    share, whole = evaluation_share()
+    print(f"1,000 steps of {TRIALS} trials, B = 64: {whole:.1f} s, evaluations {share:.0%} of it")
+    cell = seconds(lambda: run_cell(Cell("digits-mlp", "heavy_ball", 64)))
+    print(f"one digits cell with its final (B = 64): {cell:.1f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory of this process: {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
