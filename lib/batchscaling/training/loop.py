@@ -86,7 +86,7 @@ def train(
     A trial ends when all its targets are reached, when it diverges, or at `max_steps`; the call
     ends with the last trial. A trial's numbers depend on its own seed and hyperparameters, not on
     the trials beside it: the same seed means the same initial parameters and the same order of
-    the examples.
+    the examples. Only when it ends depends on the others, and only if `patience` is given.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ def train(
         Distance of evaluations, as `evaluation_steps` describes.
     patience : float, optional
         At least 1. A trial also ends once it has taken this many times the steps of the fastest
-        trial to every target.
+        trial to every target that it has not reached.
     device : str or torch.device
         Where to train.
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products. Parameters are float32 always.
     at_once : int
-        Examples in one pass, over all trials, at least 64. It bounds memory: larger programs go
+        Examples in one pass, over all trials, at least 96. It bounds memory: larger programs go
         in parts, of fewer trials first and then of smaller batches, whose gradients are added.
     progress : bool
         Whether to show a progress bar.
@@ -138,6 +138,7 @@ def train(
         If an argument is outside its range, or a hyperparameter is missing or unknown.
     """
     examples = len(data.train_inputs)
+    steps = evaluation_steps(max_steps, spacing=spacing)
     if not isinstance(batch_size, BatchSizes):
         batch_size = integer("batch_size", batch_size, 1, examples)
     elif batch_size.steps < max_steps or max(s for _, s in batch_size.pieces) > examples:
@@ -145,15 +146,13 @@ def train(
         reject("batch_size", batch_size, allowed)
     targets, measures = _check_targets(target, measures, trials)
     patience = np.inf if patience is None else real("patience", patience, 1)
-    steps = evaluation_steps(max_steps, spacing=spacing)
     real("label_smoothing", label_smoothing, 0, 1, high_open=True)
     one_of("precision", precision, PRECISIONS)
-    device = torch.device(device)
+    device = _check_device(device)
+    at_once = integer("at_once", at_once, 3 * _GHOST)
     hyper = _check_hyper(optimizer, schedule, trials, device)
 
-    program = _Program(
-        data.to(device), model, optimizer, label_smoothing, integer("at_once", at_once, 64)
-    )
+    program = _Program(data.to(device), model, optimizer, label_smoothing, at_once)
     rows = _in_company(np.arange(len(trials.seeds)))
     program.start(trials.seeds[rows], _take(hyper, rows))
     streams = {seed: _Stream(seed, data, batch_size) for seed in trials.seeds.tolist()}
@@ -197,8 +196,8 @@ class _Program:
     """The rows that are still running, and how they advance and are evaluated.
 
     Rows go through in parts of at least two, of at most `at_once` examples. A batch that is too
-    large for two rows goes in parts too, whose size depends on the batch size alone: sums in
-    another order would differ in their last bits.
+    large for three rows goes in parts too. Their size does not depend on the number of rows: sums
+    in another order would differ in their last bits.
     """
 
     def __init__(self, data, model, optimizer, label_smoothing, at_once):
@@ -266,7 +265,7 @@ class _Program:
             inputs = self.data.train_inputs[index[:, part]]
             if changes is not None:
                 inputs = vmap(self.data.augment.apply)(inputs, changes[:, part])
-            outputs = self.apply(leaves, inputs)
+            outputs = self.apply(leaves, inputs).float()
             slope = _slope(outputs.detach(), labels[:, part], self.label_smoothing)
             slope /= _column(counted, slope)
             grads = torch.autograd.grad(outputs, list(leaves.values()), slope)
@@ -283,12 +282,14 @@ class _Program:
                 part[: len(labels)] for part in (data.train_inputs, data.train_labels)
             )
         size = self._micro(len(inputs))
+        shown = data.train_inputs[:0]
+        if self.model.statistics is not None:
+            shown = data.train_inputs[: self._micro(_STATISTICS)]
         sums = []
-        for part in self._parts(len(params[next(iter(params))]), size):
+        for part in self._parts(len(tree_leaves(params)[0]), max(size, len(shown))):
             some = _take(params, part)
             statistics = ()
             if self.model.statistics is not None:
-                shown = data.train_inputs[: min(_STATISTICS, self._micro(len(data.train_inputs)))]
                 statistics = (vmap(partial(self.model.statistics, inputs=shown))(some),)
             each = zip(inputs.split(size), labels.split(size), strict=True)
             sums.append(sum(self._scores(some, statistics, *pair) for pair in each))
@@ -299,18 +300,19 @@ class _Program:
         """Return the sum of losses and the number of correct labels, shape (2, rows)."""
 
         def scores(params, *statistics):
-            loss, right = _cross_entropy(self.model.apply(params, inputs, *statistics), labels)
+            outputs = self.model.apply(params, inputs, *statistics)
+            loss, right = _cross_entropy(outputs.float(), labels)
             return torch.stack([loss.sum(), right.sum()])
 
         return vmap(scores, out_dims=1)(params, *statistics)
 
     def _micro(self, batch_size):
         """Return the size of a batch's parts."""
-        return min(batch_size, self.at_once // 2 // _GHOST * _GHOST)
+        return min(batch_size, self.at_once // 3 // _GHOST * _GHOST)
 
     def _parts(self, rows, examples):
         """Return slices of rows with at most `at_once` examples, none of a single row."""
-        parts = max(1, min(-(-rows * examples // self.at_once), rows // 2))
+        parts = -(-rows // (self.at_once // examples))
         ends = [rows * i // parts for i in range(parts + 1)]
         return [slice(*pair) for pair in pairwise(ends)]
 
@@ -354,14 +356,14 @@ def _slope(outputs, labels, smoothing):
 
 
 def _cross_entropy(outputs, labels):
-    """Return -log softmax(outputs)[label] and whether it is the largest; zeros for label -1.
+    """Return -log softmax(outputs)[label], and whether no other output is as large.
 
-    Three times as fast here as torch's own under `vmap`.
+    Zeros for label -1. Three times as fast here as torch's own under `vmap`.
     """
     counted = labels >= 0
-    picked = outputs.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    right = (picked >= outputs.amax(-1)) & counted
-    return (outputs.logsumexp(-1) - picked) * counted, right.to(outputs.dtype)
+    picked = outputs.gather(-1, labels.clamp(min=0)[..., None])
+    right = ((outputs >= picked).sum(-1) == 1) & counted
+    return (outputs.logsumexp(-1) - picked[..., 0]) * counted, right.to(outputs.dtype)
 
 
 @contextmanager
@@ -383,12 +385,24 @@ def _one_thread():
 def _precision(precision, device):
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    cast = nullcontext()
+    if precision == "bf16":
+        # The cache would keep a copy of the parameters of every step.
+        cast = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     try:
         with cast:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _check_device(device):
+    allowed = "the name of a device that torch finds here, such as 'cpu'"
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, TypeError):
+        reject("device", device, allowed)
+    return torch.device(device)
 
 
 def _check_targets(target, measures, trials):
