@@ -5,6 +5,9 @@ import sys
 from itertools import product
 from pathlib import Path
 
+_EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
+_INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
+
 
 def main(arguments=None):
     """Run one command.
@@ -17,10 +20,16 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"batchscaling: {error}")
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(error.name)
+        if extra is None:
+            raise
+        sys.exit(f'batchscaling: {error}; install it with: pip install "batchscaling[{extra}]"')
     except KeyboardInterrupt:
-        sys.exit("batchscaling: interrupted; the same command goes on where it was")
+        print("batchscaling: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
 
 
 def _parser():
@@ -48,7 +57,7 @@ def _parser():
     sweep.set_defaults(run=_sweep)
 
     results = commands.add_parser("results", help="print and draw the results of sweeps")
-    results.add_argument("folder", type=Path)
+    results.add_argument("folder", type=Path, nargs="?", help="of results (the book's own)")
     results.add_argument("--task", help="only this task")
     results.add_argument("--measure", default="validation")
     results.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to a file")

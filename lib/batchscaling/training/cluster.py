@@ -1,5 +1,10 @@
 """Sweeps on a Ray cluster. Needs the extra `cluster`."""
 
+import logging
+
+RETRIES = 10
+"""How often a cell is started again when its worker has died."""
+
 
 def run_cells(cells, device, address):
     """Yield cells and results, as they come, from the workers of a Ray cluster.
@@ -17,14 +22,28 @@ def run_cells(cells, device, address):
     Yields
     ------
     Cell, dict
+
+    Raises
+    ------
+    RuntimeError
+        If the workers of a cell die again and again.
     """
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     from batchscaling.training.sweeps import run_cell
 
-    with ray.init(address=address):
-        remote = ray.remote(num_cpus=1, num_gpus=int(device == "cuda"), max_retries=-1)(run_cell)
+    needs = {"num_cpus": 1, "num_gpus": int(device.startswith("cuda"))}
+    with ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING):
+        remote = ray.remote(**needs, max_retries=RETRIES)(run_cell)
         running = {remote.remote(cell, device=device): cell for cell in cells}
         while running:
             (done,), _ = ray.wait(list(running))
-            yield running.pop(done), ray.get(done)
+            cell = running.pop(done)
+            try:
+                result = ray.get(done)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                raise RuntimeError(f"{cell.file} failed: {error}") from error
+            yield cell, result

@@ -3,7 +3,6 @@
 import datetime
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy
@@ -13,11 +12,13 @@ import torch
 import batchscaling
 
 
-def provenance(device, seconds):
+def provenance(command, device, seconds):
     """Return what a results file says of its origin.
 
     Parameters
     ----------
+    command : str
+        Makes the file again.
     device : str
         Where torch ran.
     seconds : float
@@ -28,14 +29,14 @@ def provenance(device, seconds):
     dict of str to str or float
     """
     return {
-        "command": " ".join(["python -m batchscaling", *sys.argv[1:]]),
+        "command": command,
         "batchscaling": batchscaling.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
         "date": datetime.date.today().isoformat(),
         "seconds": round(seconds, 1),
     }
@@ -43,10 +44,17 @@ def provenance(device, seconds):
 
 def _commit():
     """Return the commit of the checkout that holds this package, marked if it was changed."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    try:
+        # A package that is installed inside another project's checkout is no part of it.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments):
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _processor():

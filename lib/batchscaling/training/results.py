@@ -59,9 +59,15 @@ class CellResult:
         )
 
     def tuned(self, measure="validation"):
-        """Return the best setting's hyperparameters, a dict of str to float; empty if none."""
+        """Return the best setting's hyperparameters, a dict of str to float; empty if none.
+
+        The decay of averaged parameters is one of them for the measure "averaged" only.
+        """
         best = self.best[one_of("measure", measure, self.best)]
-        return {} if best is None else {name: float(v[best]) for name, v in self.hyper.items()}
+        if best is None:
+            return {}
+        acting = [name for name in self.hyper if name != "decay" or measure == "averaged"]
+        return {name: float(self.hyper[name][best]) for name in acting}
 
     def interval(self, measure="validation"):
         """Return the median of the fresh steps and its 95 % interval: low, median, high."""
@@ -86,14 +92,31 @@ def load_results(folder=None, task=None):
     Raises
     ------
     ValueError
-        If there are none.
+        If there are none, or a file holds something else.
     """
     folder = measured() if folder is None else Path(folder)
-    cells = [CellResult.of(json.loads(path.read_text())) for path in folder.glob("*.json")]
+    cells = [CellResult.of(read(path)) for path in folder.glob("*.json")]
     cells = [cell for cell in cells if task in (None, cell.task)]
     if not cells:
         reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
     return sorted(cells, key=lambda cell: (cell.task, cell.optimizer, cell.batch_size))
+
+
+def read(path):
+    """Return the record of a cell's file, a dict.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or "cell" not in record:
+        reject("file", str(path), "the result of a cell of a sweep")
+    return record
 
 
 def measured():

@@ -52,6 +52,7 @@ class Range:
     def values(self, unit):
         """Return the values at positions from 0 (`low`) to 1 (`high`)."""
         numbers = self.low * (self.high / self.low) ** np.asarray(unit)
+        numbers = np.clip(numbers, self.low, self.high)  # against rounding
         return 1 - numbers if self.complement else numbers
 
     def position(self, value):
@@ -114,7 +115,8 @@ def draw(space, count, *, seed, skip=0):
     .. [1] Bousquet, Gelly, Kurach, Teytaud and Vincent (2017), Critical hyper-parameters: no
        random, no cry.
     """
-    if not isinstance(space, Mapping) or not space:
+    ranges = space.values() if isinstance(space, Mapping) else ()
+    if not ranges or not all(isinstance(each, Range) for each in ranges):
         reject("space", space, "a mapping of names to Range, not empty")
     sequence = qmc.Halton(len(space), seed=integer("seed", seed, 0))
     points = sequence.random(integer("skip", skip, 0) + integer("count", count, 1))[skip:]

@@ -7,10 +7,12 @@ a sweep that was stopped goes on where it was, and has lost only the cells in fl
 import json
 import multiprocessing
 import os
-import tempfile
+import signal
 import threading
 import time
+import uuid
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from batchscaling._validation import integer, one_of, reject
 from batchscaling.training import cluster
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
+from batchscaling.training.results import CellResult, read
 from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
@@ -32,7 +35,7 @@ SEARCH, FINAL, FRESH = 0, 1_000, 2_000
 """First seed of the search, of the final among its best settings, and of the last measurement."""
 
 _MOST_DRAWS = 4  # times the trials asked for, where many diverge
-_MOST_WIDENINGS = 3
+_MOST_WIDENINGS = 3  # once so many ranges have grown, none grows further
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,21 @@ class Cell:
     def __post_init__(self):
         one_of("task", self.task, TASKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("batch_size", "trials", "seeds", "finalists", "final_seeds", "fresh"):
-            integer(name, getattr(self, name), 1)
-        integer("search_seed", self.search_seed, 0)
+        least = dict.fromkeys(("batch_size", "trials", "seeds", "finalists", "final_seeds"), 1)
+        for name, low in {**least, "fresh": 1, "search_seed": 0}.items():
+            # Also an integer of numpy becomes one that JSON knows.
+            object.__setattr__(self, name, integer(name, getattr(self, name), low))
 
     @property
     def file(self):
         """Name of the cell's file."""
         return f"{self.task}-{self.optimizer}-{self.batch_size:05d}.json"
+
+    @property
+    def command(self):
+        """The command that makes the cell's file."""
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items()]
+        return " ".join(["python -m batchscaling sweep", *options])
 
 
 def run_cell(cell, *, device="cpu", progress=False):
@@ -135,7 +145,9 @@ def run_cell(cell, *, device="cpu", progress=False):
         "fresh": {measure: search.fresh(measure, k) for measure, k in best.items()},
         "max_steps": search.max_steps,
         "patience": search.task.patience,
-        "provenance": provenance(device, time.perf_counter() - start),
+        "provenance": provenance(
+            f"{cell.command} --device {device}", device, time.perf_counter() - start
+        ),
     }
 
 
@@ -163,12 +175,15 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     Raises
     ------
     ValueError
-        If a file holds another search at the same task, optimizer and batch size, or an argument
-        is outside its range.
+        If a file or another one of `cells` is another search at the same task, optimizer and
+        batch size, or an argument is outside its range.
     """
+    cells = list(dict.fromkeys(cells))
+    if len({cell.file for cell in cells}) < len(cells):
+        reject("cells", cells, "one search for each task, optimizer and batch size")
+    workers = integer("workers", workers, 1)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    workers = integer("workers", workers, 1)
     todo = [cell for cell in cells if not _is_done(cell, folder / cell.file)]
     if ray is not None:
         done = cluster.run_cells(todo, device, ray)
@@ -176,7 +191,8 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
         done = ((cell, run_cell(cell, device=device, progress=progress)) for cell in todo)
     else:
         done = _in_processes(todo, device, workers)
-    with tqdm(total=len(todo), desc="cells", disable=not progress) as bar:
+    bar = tqdm(total=len(todo), desc="cells", disable=not progress)
+    with bar, closing(done):
         for cell, result in done:
             _write(folder / cell.file, result)
             bar.update()
@@ -187,15 +203,18 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
 
 def summary(result):
     """Return a line that says what a cell's result is."""
-    cell, best = result["cell"], result["best"]["validation"]
-    name = f"{cell['task']}  {cell['optimizer']}  batch size {cell['batch_size']}"
-    seconds = result["provenance"]["seconds"]
-    if best is None:
-        return f"{name}: target not reached ({seconds:.0f} s)"
-    hyper = "  ".join(f"{key} {values[best]:.3g}" for key, values in result["hyper"].items())
-    fresh = [np.inf if steps is None else steps for steps in result["fresh"]["validation"]]
-    grown = "".join(f"  [{w['name']} widened]" for w in result["widened"])
-    return f"{name}: {np.median(fresh):.0f} steps  {hyper}  ({seconds:.0f} s){grown}"
+    cell = CellResult.of(result)
+    steps = "target not reached"
+    if cell.tuned():
+        steps = f"{cell.interval()[1]:g} steps"
+    parts = [f"{cell.task}  {cell.optimizer}  batch size {cell.batch_size}: {steps}"]
+    parts += [f"{name} {value:.3g}" for name, value in cell.tuned().items()]
+    parts.append(f"({result['provenance']['seconds']:.0f} s)")
+    parts += dict.fromkeys(f"[{grown['name']} widened]" for grown in result["widened"])
+    calm = (~cell.diverged.any(axis=1)).sum()
+    if calm < result["cell"]["trials"]:
+        parts.append(f"[all but {calm} settings diverged]")
+    return "  ".join(parts)
 
 
 class _Search:
@@ -323,7 +342,7 @@ def _is_done(cell, path):
     """Return whether the cell's file exists; refuse one of another search."""
     if not path.exists():
         return False
-    held = json.loads(path.read_text())["cell"]
+    held = read(path)["cell"]
     if held != asdict(cell):
         reject("folder", str(path.parent), f"one without {path.name} of another search, {held}")
     return True
@@ -331,29 +350,46 @@ def _is_done(cell, path):
 
 def _write(path, result):
     """Write a file that is complete whenever it exists."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-    ) as file:
-        json.dump(result, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            json.dump(result, file, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _in_processes(cells, device, workers):
     """Yield cells and results, as they come, from processes on this machine."""
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
-            running = {pool.submit(run_cell, cell, device=device): cell for cell in cells}
+            with _deaf_to_ctrl_c():
+                running = {pool.submit(run_cell, cell, device=device): cell for cell in cells}
             for future in as_completed(running):
                 yield running[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
+
+
+@contextmanager
+def _deaf_to_ctrl_c():
+    """Let new processes ignore Ctrl-C, which a terminal sends to all: this process ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change it
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent():
