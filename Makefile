@@ -9,10 +9,10 @@ EXECUTED := _build/.executed
 files = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' \
 	-not -path '*.egg-info/*' 2>/dev/null)
 
-.PHONY: help book serve lab test bench refresh retarget clean
+.PHONY: help book serve lab test bench gpu-check refresh retarget clean
 
 help:  ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 book: $(SITE)  ## Execute every chapter and build the site in _build/html
 	@echo "The book is in _build/html. Read it with: make serve"
@@ -30,9 +30,13 @@ test: $(SITE)  ## Run every check
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: $(INSTALLED)  ## Measure the run time of chapters and engine
+bench: $(INSTALLED)  ## Measure the run time of chapters, engine and training
 	$(BIN)/python -m tools.bench_chapters
 	$(BIN)/python -m tools.bench_engine
+	$(BIN)/python -m tools.bench_training
+
+gpu-check: $(INSTALLED)  ## Compare a CUDA device with the CPU and measure it
+	$(BIN)/python -m tools.gpu_check
 
 refresh: $(INSTALLED)  ## Execute all chapters in place and normalise them
 	$(BIN)/python -m tools.refresh
