@@ -4,7 +4,7 @@ All trials of one batch size take their steps in one program, by ``torch.func.vm
 has reached its targets or has diverged leaves the program, so the others never meet its numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -28,7 +28,6 @@ DIVERGED = 1e3
 
 MEASURES = ("validation", "training", "averaged")
 PRECISIONS = ("float32", "tf32", "bf16")
-_GHOST = 32  # parts of a batch are multiples of a ghost batch, whose statistics they must not cut
 _STATISTICS = 512  # training examples that give the statistics of normalised layers
 _AHEAD = 64  # steps whose batches are drawn at once
 
@@ -123,8 +122,9 @@ def train(
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products. Parameters are float32 always.
     at_once : int
-        Examples in one pass, over all trials, at least 96. It bounds memory: larger programs go
-        in parts, of fewer trials first and then of smaller batches, whose gradients are added.
+        Examples in one pass, over all trials; at least three ghost batches. It bounds memory:
+        larger programs go in parts, of fewer trials first and then of smaller batches, whose
+        gradients are added.
     progress : bool
         Whether to show a progress bar.
 
@@ -149,7 +149,7 @@ def train(
     real("label_smoothing", label_smoothing, 0, 1, high_open=True)
     one_of("precision", precision, PRECISIONS)
     device = _check_device(device)
-    at_once = integer("at_once", at_once, 3 * _GHOST)
+    at_once = integer("at_once", at_once, 3 * model.ghost_size)
     hyper = _check_hyper(optimizer, schedule, trials, device)
 
     program = _Program(data.to(device), model, optimizer, label_smoothing, at_once)
@@ -284,7 +284,7 @@ class _Program:
         size = self._micro(len(inputs))
         shown = data.train_inputs[:0]
         if self.model.statistics is not None:
-            shown = data.train_inputs[: self._micro(_STATISTICS)]
+            shown = data.train_inputs[:_STATISTICS]
         sums = []
         for part in self._parts(len(tree_leaves(params)[0]), max(size, len(shown))):
             some = _take(params, part)
@@ -307,12 +307,17 @@ class _Program:
         return vmap(scores, out_dims=1)(params, *statistics)
 
     def _micro(self, batch_size):
-        """Return the size of a batch's parts."""
-        return min(batch_size, self.at_once // 3 // _GHOST * _GHOST)
+        """Return the size of a batch's parts, which tear no ghost batch."""
+        ghost = self.model.ghost_size
+        return min(batch_size, self.at_once // 3 // ghost * ghost)
 
     def _parts(self, rows, examples):
-        """Return slices of rows with at most `at_once` examples, none of a single row."""
-        parts = -(-rows // (self.at_once // examples))
+        """Return slices of rows with at most `at_once` examples, none of a single row.
+
+        The examples of normalised layers' statistics cannot go in parts. Where even those of three
+        rows are more than `at_once`, they go together: without gradients they need little memory.
+        """
+        parts = -(-rows // max(self.at_once // examples, 3))
         ends = [rows * i // parts for i in range(parts + 1)]
         return [slice(*pair) for pair in pairwise(ends)]
 
@@ -411,6 +416,8 @@ def _check_targets(target, measures, trials):
         target = {}
     elif not isinstance(target, Mapping):
         target = {"validation": target}
+    if isinstance(measures, str) or not isinstance(measures, Iterable):
+        reject("measures", measures, f"a sequence of {', '.join(MEASURES)}")
     named = [one_of("measure", name, MEASURES) for name in (*target, *measures)]
     if "averaged" in named and "decay" not in trials.hyper:
         reject("trials.hyper", sorted(trials.hyper), 'a column "decay" for the measure "averaged"')

@@ -30,12 +30,16 @@ class Model:
     constrain : callable, optional
         Only of networks with normalised weights. ``constrain(params)`` returns the parameters
         with these weights scaled back to norm 1. Training calls it after every step.
+    ghost_size : int
+        Examples in a ghost batch; 1 without ghost batch normalisation. Where memory is short,
+        training cuts batches at multiples of it, so that no ghost batch is torn.
     """
 
     init: Callable
     apply: Callable
     statistics: Callable | None = None
     constrain: Callable | None = None
+    ghost_size: int = 1
 
 
 def positive_integers(name, values, count=None):

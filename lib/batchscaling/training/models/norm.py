@@ -96,7 +96,7 @@ def normalised(init, forward, ghost_size, *, constrain=None):
         forward(params, inputs, norm)
         return found
 
-    return Model(init, apply, statistics, constrain)
+    return Model(init, apply, statistics, constrain, ghost_size)
 
 
 def _moments(images):
