@@ -66,7 +66,6 @@ const STYLE = `
   .batchscaling-explorer .status { min-height: calc(1.45em * var(--middle-lines)); }
 }
 @container (max-width: 430px) {
-  .batchscaling-explorer .controls { grid-template-columns: minmax(0, 1fr); }
   .batchscaling-explorer .status { min-height: calc(1.45em * var(--narrow-lines)); }
 }
 .batchscaling-explorer .slider { display: block; margin: 0; font-weight: 400; }
@@ -106,6 +105,17 @@ const STYLE = `
   border-radius: 0.375rem; background: none; color: var(--ink); font: inherit; cursor: pointer;
 }
 .batchscaling-explorer button:hover { border-color: var(--accent); color: var(--accent); }
+/* On a phone the knobs stay at the bottom of the screen while the plots scroll above them. */
+@container (max-width: 430px) {
+  .batchscaling-explorer .controls {
+    position: sticky; bottom: 0; z-index: 1;
+    margin: 0 -1rem -1rem; padding: 0.5rem 1rem;
+    border-top: 1px solid var(--line); border-radius: 0 0 0.5rem 0.5rem;
+    background: var(--paper); font-size: 0.8125rem;
+  }
+  .batchscaling-explorer .slider .caption { display: block; }
+  .batchscaling-explorer .slider .caption span { display: block; }
+}
 `;
 
 const SVG = "http://www.w3.org/2000/svg";
