@@ -61,16 +61,16 @@ def throughput(device, trials=100, batch_size=64):
     data, model = images(28), simple_cnn()
     settings = grid(0, lr=np.geomspace(0.001, 0.01, trials), momentum=0.9)
     task = {"batch_size": batch_size, "device": device, "spacing": 1e9, "at_once": 2**17}
-    for precision in TOLERANCE:
+    for precision, compiled in [*((name, False) for name in TOLERANCE), ("tf32", True)]:
         times = []
-        for steps in (1, 41):
+        for steps in (1, 1, 41):  # the first call compiles
             start = time.perf_counter()
-            train(data, model, heavy_ball, settings, max_steps=steps, precision=precision, **task)
+            options = {"precision": precision, "compiled": compiled, "max_steps": steps}
+            train(data, model, heavy_ball, settings, **options, **task)
             times.append(time.perf_counter() - start)
-        ours = 40 * trials / (times[1] - times[0])
-        print(
-            f"Simple CNN, {trials} trials, B = {batch_size}, {precision}: {ours:.0f} trial-steps/s"
-        )
+        ours = 40 * trials / (times[2] - times[1])
+        how = f"{precision}, compiled" if compiled else precision
+        print(f"Simple CNN, {trials} trials, B = {batch_size}, {how}: {ours:.0f} trial-steps/s")
     network = nn.Sequential(ordinary_cnn(28, (32, 64), 1024)).to(device)
     start = time.perf_counter()
     ordinary_loop(network, data.to(device), batch_size, 100)

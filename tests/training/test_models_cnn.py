@@ -136,6 +136,19 @@ def test_loop_and_groups_agree_in_second_derivatives_and_forward_mode(monkeypatc
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
+def test_convolutions_of_rows_differentiate_in_bf16():
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(layers.LOOP, 3, 8, 8, generator=rng)
+    weight = torch.randn(2, 5, 3, 3, 3, generator=rng, requires_grad=True)
+    whole = torch.autograd.grad(vmap(lambda w: conv2d(images, w))(weight).pow(2).mean(), weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = vmap(lambda w: conv2d(images, w))(weight)
+        assert outputs.dtype == torch.bfloat16
+        half = torch.autograd.grad(outputs.float().pow(2).mean(), weight)[0]
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, rtol=0.03, atol=0.01)
+
+
 def test_weights_have_the_stated_variance():
     params = simple_cnn(14, filters=(8, 32), units=64).init(torch.Generator().manual_seed(0))
     for name, inputs in {"filters1": 200, "weight2": 288}.items():

@@ -77,6 +77,7 @@ def train(
     patience=None,
     device="cpu",
     precision="float32",
+    compiled=False,
     at_once=AT_ONCE,
     progress=False,
 ):
@@ -121,6 +122,10 @@ def train(
         Where to train.
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products. Parameters are float32 always.
+    compiled : bool
+        Whether to run network and optimizer through ``torch.compile``, which joins many small
+        operations. It pays on a GPU, in programs of more than a minute: compiling takes a while,
+        and needs a C++ compiler. Results differ by rounding.
     at_once : int
         Examples in one pass, over all trials; at least three ghost batches. It bounds memory:
         larger programs go in parts, of fewer trials first and then of smaller batches, whose
@@ -152,7 +157,7 @@ def train(
     at_once = integer("at_once", at_once, 3 * model.ghost_size)
     hyper = _check_hyper(optimizer, schedule, trials, device)
 
-    program = _Program(data.to(device), model, optimizer, label_smoothing, at_once)
+    program = _Program(data.to(device), model, optimizer, label_smoothing, at_once, compiled)
     rows = _in_company(np.arange(len(trials.seeds)))
     program.start(trials.seeds[rows], _take(hyper, rows))
     streams = {seed: _Stream(seed, data, batch_size) for seed in trials.seeds.tolist()}
@@ -200,13 +205,18 @@ class _Program:
     in another order would differ in their last bits.
     """
 
-    def __init__(self, data, model, optimizer, label_smoothing, at_once):
+    def __init__(self, data, model, optimizer, label_smoothing, at_once, compiled):
         self.data, self.model = data, model
         self.at_once = at_once
         self.device = data.train_inputs.device
         self.init = vmap(optimizer.init)
         self.update = vmap(optimizer.update)
         self.apply = vmap(model.apply)
+        if compiled:
+            torch.compiler.reset()  # it keeps a few versions of a function only, then gives up
+            # The number of rows falls as trials end: one program should serve all numbers.
+            self.update = torch.compile(self.update, dynamic=True)
+            self.apply = torch.compile(self.apply, dynamic=True)
         self.label_smoothing = label_smoothing
 
     def start(self, seeds, hyper):

@@ -36,6 +36,9 @@ def conv2d(inputs, weight, stride=1):
     """
     settings = {"stride": stride, "padding": weight.shape[-1] // 2}
     if _looped(inputs):
+        if torch.is_autocast_enabled("cpu"):  # which does not look into a Function's gradients
+            dtype = torch.get_autocast_dtype("cpu")
+            inputs, weight = inputs.to(dtype), weight.to(dtype)
         return _Convolve.apply(inputs, weight, (inputs.shape, weight.shape, settings))
     if inputs.device.type == "cpu" and inputs.shape[1] in (2, 3):
         # With less than eight channels in all groups, torch takes another algorithm: the last bits

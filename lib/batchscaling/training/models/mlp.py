@@ -41,7 +41,6 @@ def mlp(sizes):
     if len(sizes) < 2:
         reject("sizes", sizes, "a sequence of at least two positive integers")
     sizes = tuple(integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
-    layers = range(len(sizes) - 1)
 
     def init(rng):
         params = {}
@@ -52,7 +51,7 @@ def mlp(sizes):
         return params
 
     def apply(params, inputs):
-        for layer in layers:
+        for layer in range(len(sizes) - 1):
             inputs = torch.relu(inputs) if layer else inputs
             inputs = inputs @ params[f"weight{layer}"] + params[f"bias{layer}"]
         return inputs
