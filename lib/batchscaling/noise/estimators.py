@@ -1,0 +1,400 @@
+r"""The gradient noise scale: the batch size at which noise and signal of a gradient are equal.
+
+With G the full gradient, H the Hessian and :math:`\Sigma` the covariance of one example's gradient,
+
+.. math:: B_\text{simple} = \frac{\operatorname{tr}\Sigma}{|G|^2}, \qquad
+          B_\text{noise} = \frac{\operatorname{tr}(H\Sigma)}{G^\top H G} .
+
+Both are a ratio of a `trace` to a `signal`. Each of these has an unbiased estimate; their ratio has
+none. So estimates are averaged first and divided last, and what bias is left is taken off.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from batchscaling import _validation as check
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """An estimate of a gradient noise scale.
+
+    Attributes
+    ----------
+    batch_size : float or ndarray
+        The noise scale, in examples; ``inf`` where no signal was found.
+    low, high : float or ndarray
+        Confidence interval; `high` is ``inf`` where the signal is not clear of zero.
+    trace, signal : float or ndarray
+        Unbiased estimates of numerator and denominator; `signal` may be negative by chance.
+    """
+
+    batch_size: float
+    low: float
+    high: float
+    trace: float
+    signal: float
+
+
+def ratio_estimate(trace, signal, *, confidence=0.95, blocks=None):
+    r"""Return the noise scale from repeated estimates of its trace and its signal.
+
+    The ratio of the means has a bias of the order of one over their number, because a quotient is
+    not linear. Beale's estimator takes it off: with the means a, b and their variances,
+
+    .. math:: \frac{a}{b}\cdot\frac{1 + s_{ab}/(ab)}{1 + s_{bb}/b^2} .
+
+    The interval is Fieller's: all ratios r for which :math:`a - r b` does not differ from zero by
+    more than chance. Unlike the delta method it knows that a weak signal has no upper bound.
+
+    Parameters
+    ----------
+    trace, signal : array_like, shape (n,)
+        Independent estimates, n at least 3, such as those of `two_batch_estimates` in n steps.
+        Single signals may be negative.
+    confidence : float
+        Between 0 and 1.
+    blocks : int, optional
+        Group the estimates into so many blocks of neighbours, whose means count as independent;
+        at least 3. For a series whose neighbours are correlated.
+
+    Returns
+    -------
+    NoiseEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or shapes differ.
+
+    References
+    ----------
+    McCandlish et al., "An empirical model of large-batch training", 2018, appendix A.1; Cochran,
+    "Sampling techniques", section 6.15, on Beale's estimator; Fieller, "Some problems in interval
+    estimation", 1954.
+    """
+    trace, signal = check.array("trace", trace), check.array("signal", signal)
+    if signal.shape != trace.shape or len(trace) < 3:
+        shape = f"an array of shape {signal.shape}"
+        check.reject("signal", shape, f"three numbers or more, as many as trace ({len(trace)})")
+    if blocks is not None:
+        blocks = check.integer("blocks", blocks, 3, len(trace))
+        trace, signal = (
+            np.array([part.mean() for part in np.array_split(values, blocks)])
+            for values in (trace, signal)
+        )
+    n = len(trace)
+    spread = np.cov(trace, signal) / n
+    return _estimate(trace.mean(), signal.mean(), spread, n - 1, confidence)
+
+
+def two_batch_estimates(small_norm, large_norm, small, large):
+    r"""Return unbiased estimates of trace and signal from gradients of two batch sizes.
+
+    A batch gradient has :math:`E|G_B|^2 = |G|^2 + \operatorname{tr}\Sigma / B`. Two batch sizes
+    give two equations. The batches may overlap: the large one may be the union of small ones.
+
+    Parameters
+    ----------
+    small_norm, large_norm : array_like
+        Squared norms :math:`|G_b|^2` and :math:`|G_B|^2`, of one shape; several small batches'
+        norms may be averaged first. For :math:`B_\text{noise}` they are the products
+        :math:`G_b^\top H G_b`.
+    small, large : float
+        b and B, positive, b below B.
+
+    Returns
+    -------
+    trace, signal : float or ndarray
+        :math:`\operatorname{tr}\Sigma` and :math:`|G|^2`. Average each over steps before you
+        divide, as `ratio_estimate` and `RunningNoise` do.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or shapes differ.
+
+    References
+    ----------
+    McCandlish et al. (2018), appendix A.1, equations A.2.
+
+    Examples
+    --------
+    >>> two_batch_estimates(3.0, 2.0, small=10, large=20)
+    (20.0, 1.0)
+    """
+    small = check.positive("small", small)
+    large = check.real("large", large, small, low_open=True)
+    norms = []
+    for name, value in (("small_norm", small_norm), ("large_norm", large_norm)):
+        norms.append(check.array(name, value, ndim=np.ndim(value)))
+    if norms[0].shape != norms[1].shape:
+        shape = f"an array of shape {norms[1].shape}"
+        check.reject("large_norm", shape, f"the shape of small_norm, {norms[0].shape}")
+    trace = (norms[0] - norms[1]) / (1 / small - 1 / large)
+    signal = (large * norms[1] - small * norms[0]) / (large - small)
+    return (float(trace), float(signal)) if trace.ndim == 0 else (trace, signal)
+
+
+def per_example_estimate(norms, dots, *, confidence=0.95):
+    r"""Return the noise scale from products of per-example gradients.
+
+    With :math:`\bar g` the mean of n gradients and A the identity for :math:`B_\text{simple}`, or
+    the Hessian for :math:`B_\text{noise}`, two numbers of each example are enough. The jackknife
+    gives the variances: to leave one example out changes the sums in closed form.
+
+    Parameters
+    ----------
+    norms : array_like, shape (n,)
+        :math:`g_i^\top A g_i`, n at least 3.
+    dots : array_like, shape (n,)
+        :math:`g_i^\top A \bar g`.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    NoiseEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or shapes differ.
+
+    References
+    ----------
+    McCandlish et al. (2018), section 2.2 and appendix A.1; Efron and Tibshirani, "An introduction
+    to the bootstrap", chapter 11; see `ratio_estimate` for the ratio.
+    """
+    norms, dots = check.array("norms", norms), check.array("dots", dots)
+    n = len(norms)
+    if dots.shape != norms.shape or n < 3:
+        shape = f"an array of shape {dots.shape}"
+        check.reject("dots", shape, f"three numbers or more, as many as norms ({n})")
+
+    def parts(count, squares, square):
+        """Trace and signal from the sum of squares and the square of the sum."""
+        trace = (squares - square / count) / (count - 1)
+        return trace, (square / count - trace) / count
+
+    squares, square = norms.sum(), n * dots.sum()
+    without = parts(n - 1, squares - norms, square - 2 * n * dots + norms)
+    spread = np.cov(without) * (n - 1) ** 2 / n
+    return _estimate(*parts(n, squares, square), spread, n - 1, confidence)
+
+
+def gradient_noise(gradients, hessian=None, *, confidence=0.95):
+    r"""Return the noise scale from the gradients of single examples.
+
+    Parameters
+    ----------
+    gradients : array_like, shape (n, d)
+        One example's gradient a row; independent examples, n at least 3.
+    hessian : array_like, shape (d,) or (d, d), or callable, optional
+        Curvatures, or the Hessian, or a function that maps (n, d) to the Hessian's product with
+        each row. With it the result is :math:`B_\text{noise}`, without it
+        :math:`B_\text{simple}`.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    NoiseEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or shapes differ.
+
+    References
+    ----------
+    McCandlish et al. (2018), equations 2.8 and 2.9.
+    """
+    gradients = check.array("gradients", gradients, ndim=2)
+    curved = gradients
+    if isinstance(hessian, Callable):
+        curved = check.array("hessian", hessian(gradients), ndim=2)
+    elif hessian is not None:
+        hessian = check.array("hessian", hessian, ndim=2 if np.ndim(hessian) == 2 else 1)
+        if set(hessian.shape) != {gradients.shape[1]}:
+            shape = f"an array of shape {hessian.shape}"
+            check.reject("hessian", shape, f"one for {gradients.shape[1]} parameters")
+        curved = gradients * hessian if hessian.ndim == 1 else gradients @ hessian
+    if curved.shape != gradients.shape:
+        shape = f"a function that returns shape {curved.shape}"
+        check.reject("hessian", shape, f"the shape of gradients, {gradients.shape}")
+    norms = np.einsum("nd,nd->n", gradients, curved)
+    return per_example_estimate(norms, curved @ gradients.mean(axis=0), confidence=confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class RunningNoise:
+    r"""The noise scale in a stream of estimates, by running averages free of their start.
+
+    An average that starts at zero, :math:`m' = \gamma m + (1 - \gamma) x`, is too small at first;
+    dividing by :math:`1 - \gamma^t` corrects it. Averages of squares and products are kept too, so
+    that each moment has Beale's estimate and Fieller's interval, as in `ratio_estimate`.
+
+    Start with ``RunningNoise(decay)`` and go on with ``running = running.update(trace, signal)``.
+
+    Parameters
+    ----------
+    decay : float
+        :math:`\gamma`, at least 0 and below 1. The average reaches back about
+        :math:`1/(1 - \gamma)` updates.
+
+    References
+    ----------
+    McCandlish et al. (2018), appendix A.1; Kingma and Ba, "Adam", 2015, section 3, on the
+    correction.
+    """
+
+    decay: float
+    count: int = 0
+    sums: tuple = ()
+
+    def __post_init__(self):
+        check.real("decay", self.decay, 0, 1, high_open=True)
+
+    def update(self, trace, signal):
+        """Return the averages after one more estimate.
+
+        Parameters
+        ----------
+        trace, signal : float or array_like
+            Of one shape, such as one number for each of several networks.
+
+        Returns
+        -------
+        RunningNoise
+        """
+        trace = check.array("trace", trace, ndim=np.ndim(trace))
+        signal = check.array("signal", signal, ndim=np.ndim(signal))
+        if signal.shape != trace.shape or (self.count and trace.shape != self.sums[0].shape):
+            shape = trace.shape if not self.count else self.sums[0].shape
+            check.reject("signal", f"an array of shape {signal.shape}", f"the shape {shape}")
+        new = (trace, signal, trace * trace, trace * signal, signal * signal)
+        old = self.sums or (np.zeros_like(trace),) * len(new)
+        sums = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(old, new, strict=True))
+        return replace(self, count=self.count + 1, sums=sums)
+
+    def estimate(self, confidence=0.95):
+        """Return the present estimate.
+
+        The interval assumes independent estimates of an unchanging quantity: drift within the
+        average's reach widens it. It is the half-line from 0 on after one update.
+
+        Parameters
+        ----------
+        confidence : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        NoiseEstimate
+            Of the shape of the updates.
+        """
+        if not self.count:
+            check.reject("count", self.count, "one update or more")
+        gamma = self.decay
+        whole = 1 - gamma**self.count
+        trace, signal, *squares = (total / whole for total in self.sums)
+        # Sum of squared weights: one over the number of estimates that an average is worth.
+        share = (1 - gamma) / (1 + gamma) * (1 + gamma**self.count) / whole
+        if self.count < 2 or share > 1 - 1e-12:
+            unknown = np.full(trace.shape, np.inf)
+            value = np.where(signal > 0, trace / np.where(signal > 0, signal, 1), np.inf)
+            return NoiseEstimate(*_plain(value, np.zeros(trace.shape), unknown, trace, signal))
+        products = (trace * trace, trace * signal, signal * signal)
+        s_aa, s_ab, s_bb = (
+            (square - product) * share / (1 - share)
+            for square, product in zip(squares, products, strict=True)
+        )
+        spread = np.array([[s_aa, s_ab], [s_ab, s_bb]])
+        return _estimate(trace, signal, spread, max(1 / share - 1, 1), confidence)
+
+
+def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
+    r"""Return the exact noise scales of a noisy quadratic problem.
+
+    At parameters with :math:`E\theta_i^2 = m_i` the gradient has :math:`E|G|^2 = \sum h_i^2 m_i`.
+    So :math:`B_\text{simple} = \sum c_i / \sum h_i^2 m_i` and
+    :math:`B_\text{noise} = \sum h_i c_i / \sum h_i^3 m_i`.
+
+    Parameters
+    ----------
+    curvature, noise, second_moment : array_like, shape (k,)
+        h, c and m, such as those of a `NoisyQuadratic`; curvatures positive, the others
+        non-negative. For moments during training, m is twice the risk of a direction over h.
+    counts : array_like, shape (k,), optional
+        How many directions share each entry.
+
+    Returns
+    -------
+    simple, noise : float
+        ``inf`` at the minimum.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or shapes differ.
+
+    References
+    ----------
+    McCandlish et al. (2018), equations 2.8 and 2.9.
+
+    Examples
+    --------
+    >>> quadratic_noise_scales([1.0, 0.5], [1.0, 0.5], [1.0, 1.0])
+    (1.2, 1.1111111111111112)
+    """
+    h = check.array("curvature", curvature, positive=True)
+    columns = []
+    for name, value in (("noise", noise), ("second_moment", second_moment), ("counts", counts)):
+        value = np.full(h.shape, value) if np.ndim(value) == 0 else value
+        columns.append(check.array(name, value, nonnegative=True))
+        if columns[-1].shape != h.shape:
+            shape = f"an array of shape {columns[-1].shape}"
+            check.reject(name, shape, f"the shape of curvature, {h.shape}")
+    c, m, counts = columns
+    scales = []
+    for power in (1.0, h):
+        signal = np.sum(counts * power * h**2 * m)
+        trace = np.sum(counts * power * c)
+        scales.append(float(trace / signal) if signal > 0 else np.inf)
+    return tuple(scales)
+
+
+def _estimate(a, b, spread, freedom, confidence):
+    """Return Beale's estimate of a / b and Fieller's interval, elementwise.
+
+    `spread` is the covariance of (a, b), shape (2, 2, ...).
+    """
+    confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    (s_aa, s_ab), (_, s_bb) = spread
+    a, b, s_aa, s_ab, s_bb = np.broadcast_arrays(a, b, s_aa, s_ab, s_bb)
+    found = b > 0
+    safe = np.where(found, b, 1.0)
+    value = (a / safe + s_ab / safe**2) / (1 + s_bb / safe**2)
+    value = np.where(found, value, np.inf)
+    # r**2 (b**2 - t s_bb) - 2 r (a b - t s_ab) + (a**2 - t s_aa) <= 0, r at least 0
+    t = student_t.ppf(0.5 + confidence / 2, freedom) ** 2
+    square, middle, rest = b * b - t * s_bb, a * b - t * s_ab, a * a - t * s_aa
+    root = np.sqrt(np.maximum(middle**2 - square * rest, 0))
+    clear = found & (square > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.sort([(middle - root) / square, (middle + root) / square], axis=0)
+    # Without a clear signal the ratios lie outside of the two roots: from the upper one on, or
+    # from 0 on if the trace is not clear either.
+    whole = ~clear & ((middle**2 <= square * rest) | (rest <= 0))
+    low = np.where(clear, ends[0], ends[1])
+    low = np.where(whole | ~np.isfinite(low) | ~(low > 0), 0.0, low)
+    high = np.where(clear, np.maximum(ends[1], 0), np.inf)
+    return NoiseEstimate(*_plain(value, low, high, a, b))
+
+
+def _plain(*values):
+    return tuple(float(v) if np.ndim(v) == 0 else np.array(v) for v in values)
