@@ -49,7 +49,7 @@ clean:  ## Remove what was built, but not .venv
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster]'
 	touch $@
 
 # A chapter's cached result is stale once the library or an installed version changes.
