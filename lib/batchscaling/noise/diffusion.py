@@ -308,9 +308,9 @@ def sde_paths(gradient, covariance, start, *, diffusion, dt, steps, paths, seed,
     r"""Integrate :math:`d\theta = -\nabla L\,dt + \sqrt{D}\,\Sigma(\theta)^{1/2}\,dW` (Itô).
 
     The Euler-Maruyama step is
-    :math:`\theta' = \theta - \nabla L\,\Delta t + \sqrt{D\,\Delta t}\,\Sigma^{1/2}\xi`. With
-    :math:`\Delta t = \epsilon` and :math:`D = \epsilon/B` it is SGD itself; the equation is its
-    limit for small :math:`\Delta t` at a fixed D.
+    :math:`\theta' = \theta - \nabla L\,\Delta t - \sqrt{D\,\Delta t}\,\Sigma^{1/2}\xi`. With
+    :math:`\Delta t = \epsilon` and :math:`D = \epsilon/B` it is SGD itself, path by path for one
+    seed; the equation is its limit for small :math:`\Delta t` at a fixed D.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def sde_paths(gradient, covariance, start, *, diffusion, dt, steps, paths, seed,
     dt = check.positive("dt", dt)
     scale = np.sqrt(check.positive("diffusion", diffusion) * dt)
     walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
-    return walk.run(lambda theta: theta - dt * gradient(theta) + scale * walk.noise(theta))
+    return walk.run(lambda theta: theta - dt * gradient(theta) - scale * walk.noise(theta))
 
 
 def stationary_density(gradient, variance, grid, diffusion):
