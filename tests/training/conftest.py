@@ -1,8 +1,9 @@
 import pytest
+import tiny
 import torch
 from torch import nn
 
-from batchscaling.training import digits, mlp
+from batchscaling.training import TASKS, digits, mlp
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +19,14 @@ def data():
 @pytest.fixture(scope="session")
 def model():
     return mlp([64, 16, 10])
+
+
+@pytest.fixture(scope="module")
+def tiny_task():
+    """Add the task "tiny" to those of sweeps, and return it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, "tiny", tiny.TINY)
+        yield tiny.TINY
 
 
 @pytest.fixture(scope="session")
