@@ -376,10 +376,13 @@ def _estimate(a, b, spread, freedom, confidence):
     confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     (s_aa, s_ab), (_, s_bb) = spread
     a, b, s_aa, s_ab, s_bb = np.broadcast_arrays(a, b, s_aa, s_ab, s_bb)
+    s_aa, s_bb = np.maximum(s_aa, 0), np.maximum(s_bb, 0)
     found = b > 0
-    safe = np.where(found, b, 1.0)
-    value = (a / safe + s_ab / safe**2) / (1 + s_bb / safe**2)
-    value = np.where(found, value, np.inf)
+    # Both divided by the size of the signal, so that no square of a tiny one becomes zero.
+    size = np.where(found, np.hypot(b, np.sqrt(s_bb)), 1.0)
+    part = b / size
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = (a / size * part + s_ab / size / size) / (part**2 + s_bb / size / size)
     # r**2 (b**2 - t s_bb) - 2 r (a b - t s_ab) + (a**2 - t s_aa) <= 0, r at least 0
     t = student_t.ppf(0.5 + confidence / 2, freedom) ** 2
     square, middle, rest = b * b - t * s_bb, a * b - t * s_ab, a * a - t * s_aa
@@ -393,6 +396,8 @@ def _estimate(a, b, spread, freedom, confidence):
     low = np.where(clear, ends[0], ends[1])
     low = np.where(whole | ~np.isfinite(low) | ~(low > 0), 0.0, low)
     high = np.where(clear, np.maximum(ends[1], 0), np.inf)
+    # Beale's series does not hold for a weak signal, and may leave the interval.
+    value = np.where(found, np.clip(value, low, high), np.inf)
     return NoiseEstimate(*_plain(value, low, high, a, b))
 
 
