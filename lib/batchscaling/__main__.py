@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
-_INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
+_FAILED, _INTERRUPTED = 2, 130  # exit statuses: that of argparse, and of shells after Ctrl-C
 
 
 def main(arguments=None):
@@ -21,15 +21,19 @@ def main(arguments=None):
     try:
         options.run(options)
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"batchscaling: {error}")
+        _exit(_FAILED, error)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name)
         if extra is None:
             raise
-        sys.exit(f'batchscaling: {error}; install it with: pip install "batchscaling[{extra}]"')
+        _exit(_FAILED, f'{error}; install it with: pip install "batchscaling[{extra}]"')
     except KeyboardInterrupt:
-        print("batchscaling: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        _exit(_INTERRUPTED, "interrupted; the same command goes on where it was")
+
+
+def _exit(status, message):
+    print(f"batchscaling: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _parser():

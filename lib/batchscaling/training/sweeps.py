@@ -366,7 +366,7 @@ def _in_processes(cells, device, workers):
     """Yield cells and results, as they come, from processes on this machine."""
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             with _deaf_to_ctrl_c():
                 running = {pool.submit(run_cell, cell, device=device): cell for cell in cells}
@@ -392,8 +392,10 @@ def _deaf_to_ctrl_c():
         signal.signal(signal.SIGINT, before)
 
 
-def _end_with_parent():
-    """End this process when its parent has ended, however that was."""
+def _start_worker():
+    """Let this process end at any moment, and when its parent has ended, however that was."""
+    # The default is a semaphore, which outlives a process that is terminated.
+    tqdm.set_lock(threading.RLock())
 
     def watch():
         multiprocessing.parent_process().join()
