@@ -35,6 +35,11 @@ KNOBS = {  # by name in Python, in the order of the page
         "momentum": "Momentum",
         "target": "Target risk",
     },
+    "ThermometerExplorer": {
+        "lr": "Learning rate",
+        "batch_size": "Batch size",
+        "momentum": "Momentum",
+    },
 }
 BUTTONS = {"RiskExplorer": ["Keep this curve", "Reset"]}
 WIDTHS = (1280, 768, 390)

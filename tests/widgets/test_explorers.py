@@ -14,6 +14,7 @@ from batchscaling.widgets import (
     PreconditioningExplorer,
     RiskExplorer,
     StepsExplorer,
+    ThermometerExplorer,
     live,
 )
 from batchscaling.widgets._module import FOLDER, compose
@@ -70,6 +71,9 @@ BAD = [
     ("target", lambda: StepsExplorer(target=0), "0", "(0, inf)"),
     ("target", lambda: StepsExplorer(target=None), "None", "finite"),
     ("target", lambda: setattr(StepsExplorer(), "target", -1), "-1", "(0, inf)"),
+    ("lr", lambda: ThermometerExplorer(lr=0), "0", "(0, inf)"),
+    ("batch_size", lambda: ThermometerExplorer(batch_size=1.5), "1.5", "integer"),
+    ("momentum", lambda: ThermometerExplorer(momentum=1), "1", "[0, 1)"),
     ("function", lambda: live(None, lr=(0.1, 1.0)), "None", "Figure"),
     ("function's result", lambda: live(lambda lr: lr, lr=(0.5, 1.5)), "1.0", "Figure"),
     ("controls", lambda: live(draw), "{}", "at least one"),
@@ -94,11 +98,13 @@ EXPLORERS = [
     (MomentumExplorer, "lr=0.5, momentum=0.9, batch_size=1024"),
     (PreconditioningExplorer, "power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024"),
     (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
+    (ThermometerExplorer, "lr=0.01, batch_size=16, momentum=0.0"),
 ]
+WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer)
 
 
 def make(kind, **settings):
-    return kind(**settings) if kind is StepsExplorer else kind(PROBLEM, **settings)
+    return kind(**settings) if kind in WITHOUT_PROBLEM else kind(PROBLEM, **settings)
 
 
 @pytest.mark.parametrize(("kind", "defaults"), EXPLORERS)
@@ -107,7 +113,7 @@ def test_state_is_the_whole_setting(kind, defaults):
     problem = state.pop("problem", None)
     settings = ", ".join(f"{name}={value}" for name, value in state.items())
     assert settings == re.sub(r"momentum=[\d.]+", "momentum=0.25", defaults)
-    assert (problem is None) == (kind is StepsExplorer)
+    assert (problem is None) == (kind in WITHOUT_PROBLEM)
     for name in problem or ():
         np.testing.assert_array_equal(problem[name], getattr(PROBLEM, name))
 

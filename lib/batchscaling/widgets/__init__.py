@@ -5,6 +5,7 @@ from batchscaling.widgets.explorers import (
     PreconditioningExplorer,
     RiskExplorer,
     StepsExplorer,
+    ThermometerExplorer,
 )
 from batchscaling.widgets.live import live
 
@@ -13,5 +14,6 @@ __all__ = [
     "PreconditioningExplorer",
     "RiskExplorer",
     "StepsExplorer",
+    "ThermometerExplorer",
     "live",
 ]

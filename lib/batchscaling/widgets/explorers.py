@@ -247,6 +247,44 @@ class StepsExplorer(_Explorer):
         super().__init__(exponent=exponent, power=power, momentum=momentum, target=target)
 
 
+class ThermometerExplorer(_Explorer):
+    r"""Where SGD spends its time on a landscape with two valleys, as its temperature moves.
+
+    The loss of the one parameter is a bowl with a dip,
+    :math:`L(\theta) = \frac14\theta^2 - 2\exp(-(\theta - 2.5)^2/(2 \cdot 0.4^2))`, and the
+    gradient of one example has the variance 800 everywhere. On the left is the stationary density
+    of the stochastic differential equation, as `batchscaling.noise.stationary_density` gives it.
+    On the right is SGD's exact variance over that of the equation, for the curvature of each
+    valley; it is infinite from the rate on at which the valley is unstable.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate at the start, positive.
+    batch_size : int
+        Batch size at the start, at least 1.
+    momentum : float
+        Heavy-ball momentum at the start, at least 0 and below 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "thermometer_explorer.js"
+    _esm = compose(_module)
+
+    lr = _Knob(check.positive)
+    batch_size = _Knob(_batch_size)
+    momentum = _Knob(_momentum)
+
+    def __init__(self, lr=0.01, batch_size=16, momentum=0.0):
+        super().__init__(lr=lr, batch_size=batch_size, momentum=momentum)
+
+
 def _place(module, state):
     """Return the HTML at which the site's loader mounts `module`; the same for the same state."""
     text = json.dumps(state, separators=(",", ":")).replace("<", "\\u003c")
