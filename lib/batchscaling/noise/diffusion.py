@@ -40,8 +40,8 @@ def diffusion_constant(lr, batch_size, momentum=0.0):
 
     References
     ----------
-    Smith and Le (2018), section 4; Mandt, Hoffman and Blei, "Stochastic gradient descent as
-    approximate Bayesian inference", 2017, equation 5.
+    Smith and Le (2018), section 5; Mandt, Hoffman and Blei, "Stochastic gradient descent as
+    approximate Bayesian inference", 2017, section 3.
     """
     lr, batch_size = check.positive("lr", lr), check.positive("batch_size", batch_size)
     return lr / (batch_size * (1 - check.real("momentum", momentum, 0, 1, high_open=True)))
@@ -67,7 +67,7 @@ class OrnsteinUhlenbeck:
 
     References
     ----------
-    Gardiner, "Handbook of stochastic methods", section 4.4.6; Mandt et al. (2017), section 3.2.
+    Gardiner, "Handbook of stochastic methods", section 4.4; Mandt et al. (2017), section 3.
     """
 
     hessian: np.ndarray
@@ -370,7 +370,7 @@ def stationary_density(gradient, variance, grid, diffusion):
 
     References
     ----------
-    Gardiner, "Handbook of stochastic methods", section 5.2.2.
+    Gardiner, "Handbook of stochastic methods", chapter 5.
     """
     grid = _increasing(grid, "grid")
     gradient = check.array("gradient", gradient)

@@ -73,7 +73,7 @@ def ratio_estimate(trace, signal, *, confidence=0.95, blocks=None):
     References
     ----------
     McCandlish et al., "An empirical model of large-batch training", 2018, appendix A.1; Cochran,
-    "Sampling techniques", section 6.15, on Beale's estimator; Fieller, "Some problems in interval
+    "Sampling techniques", chapter 6, on Beale's estimator; Fieller, "Some problems in interval
     estimation", 1954.
     """
     trace, signal = check.array("trace", trace), check.array("signal", signal)

@@ -71,7 +71,7 @@ def laplace_evidence(cost, hessian, prior_precision):
     References
     ----------
     MacKay, "A practical Bayesian framework for backpropagation networks", 1992; Smith and Le
-    (2018), section 2, equation 7; Dinh et al., "Sharp minima can generalize for deep nets", 2017,
+    (2018), section 2; Dinh et al., "Sharp minima can generalize for deep nets", 2017,
     on reparameterisation.
 
     Examples

@@ -20,10 +20,13 @@ def noise_scale(lr, examples, batch_size, momentum=0.0, *, replacement=False):
 
     For batches drawn without replacement it is
     :math:`g = \frac{\epsilon}{1 - m}\left(\frac{N}{B} - 1\right)`, which is zero for the full
-    batch. For batches drawn with replacement, or from endless data, the noise of a batch does not
-    shrink as B comes close to N, and :math:`g = \frac{\epsilon N}{B (1 - m)}`. This is also the
-    approximation of the first for B much smaller than N. The schedules of this module keep the
-    second one equal, as the paper does.
+    batch. It is exact for a single batch, if the covariance of the gradients has N - 1 in its
+    denominator. For batches drawn with replacement, or from endless data, the noise of a batch
+    does not shrink as B comes close to N, and :math:`g = \frac{\epsilon N}{B (1 - m)}`. This is
+    also the approximation of the first for B much smaller than N. The schedules of this module
+    keep the second one equal, as the paper does.
+
+    Neither knows that the batches of one epoch balance each other, if no example comes twice.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def noise_scale(lr, examples, batch_size, momentum=0.0, *, replacement=False):
     References
     ----------
     Smith and Le, "A Bayesian perspective on generalization and stochastic gradient descent",
-    2018, sections 4 and 5. The momentum factor is a limit of small rates: see
+    2018, section 5. The momentum factor is a limit of small rates: see
     `stationary_variance` for what it leaves out.
 
     Examples
@@ -249,7 +252,7 @@ def matched_batch_size(phase, *, lr=None, momentum=None):
 
     References
     ----------
-    Smith et al. (2018), section 3.2 and section 5.2.
+    Smith et al. (2018), sections 4 and 5.2.
 
     Examples
     --------

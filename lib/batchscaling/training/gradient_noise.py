@@ -203,7 +203,7 @@ def hessian_product(model, params, inputs, labels):
     ----------
     model, params, inputs, labels
         As for `per_example_gradients`, with any model; all examples go through at once. The mean
-        is over all labels that count.
+        is over all labels that count. Lanczos' method should have parameters in float64.
 
     Returns
     -------
