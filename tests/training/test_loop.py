@@ -176,6 +176,15 @@ def test_rate_drops_before_the_step_that_is_named(data, model, as_module):
     assert_curves(results, 1, curves)
 
 
+def test_evaluations_at_named_steps_are_those_of_every_step(data, model):
+    settings = {"batch_size": BatchSizes([(70, 8), (30, 40)]), "max_steps": 100}
+    trials = grid([1, 2], lr=0.1)
+    every = train(data, model, sgd, trials, spacing=1e-6, **settings)
+    some = train(data, model, sgd, trials, evaluate_at=[0, 5, 70, 99, 100], **settings)
+    assert some.steps.tolist() == [0, 5, 70, 99, 100]
+    assert np.array_equal(some.loss, every.loss[:, some.steps])
+
+
 @pytest.mark.parametrize("smoothing", [0.1, 0.6])
 def test_label_smoothing_is_torchs(data, model, as_module, smoothing):
     results = train(

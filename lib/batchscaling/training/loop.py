@@ -74,6 +74,7 @@ def train(
     schedule=constant,
     label_smoothing=0.0,
     spacing=0.05,
+    evaluate_at=None,
     patience=None,
     device="cpu",
     precision="float32",
@@ -115,6 +116,9 @@ def train(
         Evaluations are without it.
     spacing : float
         Distance of evaluations, as `evaluation_steps` describes.
+    evaluate_at : sequence of int, optional
+        The steps at which to evaluate instead: increasing, the first 0, the last `max_steps`. They
+        let programs of different batch sizes be evaluated after the same examples.
     patience : float, optional
         At least 1. A trial also ends once it has taken this many times the steps of the fastest
         trial to every target that it has not reached.
@@ -144,6 +148,8 @@ def train(
     """
     examples = len(data.train_inputs)
     steps = evaluation_steps(max_steps, spacing=spacing)
+    if evaluate_at is not None:
+        steps = _check_evaluations(evaluate_at, max_steps)
     if not isinstance(batch_size, BatchSizes):
         batch_size = integer("batch_size", batch_size, 1, examples)
     elif batch_size.steps < max_steps or max(s for _, s in batch_size.pieces) > examples:
@@ -418,6 +424,14 @@ def _check_device(device):
     except (AssertionError, RuntimeError, TypeError):
         reject("device", device, allowed)
     return torch.device(device)
+
+
+def _check_evaluations(evaluate_at, max_steps):
+    steps = array("evaluate_at", evaluate_at)
+    ends = steps[0] == 0 and steps[-1] == max_steps
+    if not ends or (np.diff(steps) <= 0).any() or (steps % 1).any():
+        reject("evaluate_at", evaluate_at, f"increasing integers, from 0 to {max_steps}")
+    return steps.astype(int)
 
 
 def _check_targets(target, measures, trials):
