@@ -6,6 +6,12 @@ import numpy as np
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
 
+def _name_ticks(axis, values):
+    """Put plain numbers as the only ticks on a logarithmic axis."""
+    axis.set_ticks(values, [f"{value:.3g}" for value in values])
+    axis.set_ticks([], minor=True)
+
+
 def batch_noise(sizes, measured, expected):
     """Draw the variance of batch gradients against the batch size, for ways to draw a batch.
 
@@ -27,6 +33,7 @@ def batch_noise(sizes, measured, expected):
                   linestyle="", marker=marker, color=line["color"], label=name)  # fmt: skip
     axes.set(xlabel="batch size", ylabel="variance / that of one example",
              xscale="log", yscale="log")  # fmt: skip
+    _name_ticks(axes.xaxis, sizes)
     axes.legend(title="lines: formulas", alignment="left")
     return finish(figure)
 
@@ -143,6 +150,7 @@ def share_by_rate(x, shares, errors, expected):
                       label=f"SGD, m = {momentum}")  # fmt: skip
     axes.set(xlabel="learning rate / (1 − m) × curvature of the sharp valley", xscale="log",
              ylabel="part of time in the sharp valley", ylim=(0, None))  # fmt: skip
+    _name_ticks(axes.xaxis, x)
     axes.legend()
     return finish(figure)
 
@@ -167,5 +175,6 @@ def shuffled_epochs(lr, measured, expected):
         axes.plot(lr, values, linestyle="", marker=marker, color=style["color"], label=name)
     axes.set(xlabel="learning rate", ylabel="variance of the parameter",
              xscale="log", yscale="log")  # fmt: skip
+    _name_ticks(axes.xaxis, lr)
     axes.legend(title="lines: formulas", alignment="left")
     return finish(figure)
