@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
+from batchscaling.training.curves import bootstrap_medians
 
 SIZES = 2.0 ** np.arange(2, 11)
 
@@ -41,10 +42,37 @@ def test_shift_is_found_again(horizontal, vertical):
     assert found == pytest.approx((horizontal, vertical), rel=0.02)
 
 
+def test_bootstrap_medians_vary_as_the_median_of_new_samples_does():
+    rng = np.random.default_rng(0)
+    new = np.median(rng.exponential(size=(20_000, 41)), axis=1).std()
+    spread = [
+        bootstrap_medians(rng.exponential(size=41), 400, seed=seed).std() for seed in range(30)
+    ]
+    assert np.mean(spread) == pytest.approx(new, rel=0.2)
+
+
+def test_bootstrap_medians_share_the_draw():
+    values = np.random.default_rng(1).exponential(size=(2, 3, 15))
+    both = bootstrap_medians(values, 50)
+    assert both.shape == (50, 2, 3)
+    np.testing.assert_array_equal(both[:, 1], bootstrap_medians(values[1], 50))
+    np.testing.assert_allclose(bootstrap_medians(2 * values, 50) / both, 2)
+    assert not np.array_equal(both, bootstrap_medians(values, 50, seed=1))
+
+
+def test_bootstrap_medians_keep_infinities():
+    medians = bootstrap_medians([1.0] * 5 + [np.inf] * 5, 100)
+    assert np.isinf(medians).any() and np.isfinite(medians).any()
+
+
 BAD = [
     (lambda: first_crossing([0, 1], [[1.0, 2.0, 3.0]], 1), "loss is"),
     (lambda: first_crossing([0, 1], [1.0, 2.0], 1), "loss is"),
     (lambda: first_crossing([0, 1], [[1.0, 2.0]], 0), "target is 0"),
+    (lambda: bootstrap_medians([]), "values is"),
+    (lambda: bootstrap_medians([1.0, np.nan]), "values is"),
+    (lambda: bootstrap_medians([1.0, 2.0], 0), "draws is 0"),
+    (lambda: bootstrap_medians([1.0, 2.0], seed=-1), "seed is -1"),
     (lambda: fit_hyperbola([1, 2], [3, 0]), "steps is"),
     (lambda: fit_hyperbola([1, 2], [3, np.inf]), "steps is"),
     (lambda: fit_hyperbola([1, 2, 3], [3, 2]), "steps is"),

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import binom
 
-from batchscaling._validation import array, positive, real, reject
+from batchscaling._validation import array, integer, positive, real, reject
 
 
 def first_crossing(steps, loss, target):
@@ -65,6 +65,44 @@ def median_interval(values, confidence=0.95):
     confidence = real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     beyond = max(int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)) - 1, 0)
     return float(ordered[beyond]), float(np.median(ordered)), float(ordered[-1 - beyond])
+
+
+def bootstrap_medians(values, draws=200, *, seed=0):
+    """Return medians over seeds that are drawn again with replacement.
+
+    Row i of the result is what the medians would have been with another choice of the same number
+    of seeds. All entries share the draw, and so do two calls with one `seed` and equally many
+    seeds: a ratio of two results keeps what a training seed has in common with itself.
+
+    Parameters
+    ----------
+    values : array_like, shape (..., seeds)
+        May hold ``inf``.
+    draws : int
+        At least 1.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    numpy.ndarray, shape (draws, ...)
+
+    Raises
+    ------
+    ValueError
+        If `values` is empty or holds NaN, or another argument is outside its range.
+
+    References
+    ----------
+    .. [1] Efron (1979), Bootstrap methods: another look at the jackknife.
+    """
+    values = np.asarray(values, dtype=float)
+    if not values.size or np.isnan(values).any():
+        reject("values", values, "a non-empty array without NaN")
+    rng = np.random.default_rng(integer("seed", seed, 0))
+    count = values.shape[-1]
+    chosen = rng.integers(count, size=(integer("draws", draws, 1), count))
+    return np.stack([np.median(values[..., draw], axis=-1) for draw in chosen])
 
 
 def fit_hyperbola(batch_sizes, steps):
