@@ -7,6 +7,12 @@ import mpmath
 import numpy as np
 import pytest
 
+from batchscaling.noise import (
+    OrnsteinUhlenbeck,
+    diffusion_constant,
+    stationary_density,
+    stationary_variance,
+)
 from batchscaling.nqm import (
     SGD,
     HeavyBall,
@@ -27,7 +33,7 @@ STEPS = [0, 1, 2, 3, 10, 57, 1000, 31_623, 10**6]
 
 @pytest.fixture
 def run(visit, address):
-    """Return a function that runs JavaScript with the explorers' modules `nqm` and `tuning`."""
+    """Return a function that runs JavaScript with the explorers' modules of arithmetic."""
     page = visit("chapters/intro.html").page
 
     def call(body, argument):
@@ -35,6 +41,7 @@ def run(visit, address):
         async (argument) => {{
             const nqm = await import("{address}/_static/nqm.js");
             const tuning = await import("{address}/_static/tuning.js");
+            const thermometer = await import("{address}/_static/thermometer.js");
             {body}
         }}
         """
@@ -316,3 +323,84 @@ def test_steps_explorer_states_the_library_s_numbers(open_explorer):
         heavy.batch_size,
     ]
     assert numbers_in(explorer.words()) == pytest.approx(expected, rel=0.03)
+
+
+def landscape(theta):
+    """Return slope and curvature of the thermometer explorer's loss."""
+    away = (theta - 2.5) / 0.4
+    dip = 2 * np.exp(-(away**2) / 2)
+    return 0.5 * theta + dip * away / 0.4, 0.5 + dip * (1 - away**2) / 0.4**2
+
+
+def test_thermometer_s_densities_and_variances_agree_with_the_library(run):
+    rates, batch_sizes, momenta = (0.001, 0.02, 0.16, 1.0), (1, 16, 1024), (0.0, 0.9, 0.999)
+    cases = [list(case) for case in itertools.product(rates, batch_sizes, momenta)]
+    body = """
+    const { BARRIER, VALLEYS, ...parts } = thermometer;
+    const cases = argument.map(([lr, batchSize, momentum]) => {
+        const temperature = parts.temperature(lr, momentum, batchSize);
+        const grid = parts.gridAt(temperature);
+        const density = parts.stationaryDensity(grid, temperature);
+        return {
+            temperature, grid, density,
+            sharp: parts.sharpShare(grid, density),
+            ratios: VALLEYS.map((valley) => {
+                const ratio = parts.varianceRatio(lr, momentum, valley.curvature);
+                return Number.isFinite(ratio) ? ratio : null;
+            }),
+        };
+    });
+    return { cases, barrier: BARRIER, valleys: VALLEYS };
+    """
+    found = run(body, cases)
+    places = np.array([found["barrier"], *(valley["at"] for valley in found["valleys"])])
+    slopes, curvatures = landscape(places)
+    np.testing.assert_allclose(slopes, 0, atol=1e-12)
+    assert curvatures[0] < 0 < curvatures[1] < curvatures[2]
+    np.testing.assert_allclose(
+        [valley["curvature"] for valley in found["valleys"]], curvatures[1:], rtol=1e-12
+    )
+    unstable = 0
+    for (lr, batch_size, momentum), shown in zip(cases, found["cases"], strict=True):
+        diffusion = diffusion_constant(lr, batch_size, momentum)
+        assert shown["temperature"] == pytest.approx(400 * diffusion, rel=1e-12)
+        grid = np.array(shown["grid"])
+        noise = np.full_like(grid, 800.0)
+        expected = stationary_density(landscape(grid)[0], noise, grid, diffusion)
+        np.testing.assert_allclose(shown["density"], expected, rtol=1e-9, atol=1e-300)
+        assert expected[[0, -1]].max() < 1e-12 * expected.max()  # the grid is wide enough
+        right = grid > found["barrier"]
+        cell = np.diff(grid[:2])[0] * expected.max()  # the barrier falls between grid points
+        share = np.trapezoid(expected[right], grid[right])
+        assert shown["sharp"] == pytest.approx(share, abs=cell)
+        for h, ratio in zip(curvatures[1:], shown["ratios"], strict=True):
+            if lr * h >= 2 * (1 + momentum):
+                assert ratio is None
+                unstable += 1
+                continue
+            exact = stationary_variance([h], [800.0], lr, batch_size, momentum)
+            equation = OrnsteinUhlenbeck([h], [800.0], diffusion).stationary()
+            assert ratio == pytest.approx(exact[0] / equation[0], rel=1e-9)
+    assert 0 < unstable < len(cases)
+
+
+def test_thermometer_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("thermometer_explorer.js")
+    grid = np.linspace(-60, 60, 40_001)
+    slope, noise = landscape(grid)[0], np.full_like(grid, 800.0)
+    wide, sharp = landscape(np.array([2.0586e-7, 2.400972]))[1]
+    for name, keys in [("Batch size", ["ArrowRight"]), ("Momentum", ["PageUp"] * 2)]:
+        explorer.press(name, *keys)
+        labels = ("Learning rate", "Batch size", "Momentum")
+        lr, batch_size, momentum = (value(explorer, label) for label in labels)
+        diffusion = diffusion_constant(lr, batch_size, momentum)
+        density = stationary_density(slope, noise, grid, diffusion)
+        right = grid > 1.571852
+        share = 100 * np.trapezoid(density[right], grid[right])
+        ratios = [1 / (1 - lr * h / (2 * (1 + momentum))) for h in (wide, sharp)]
+        expected = [400 * diffusion, 100 - share, share, *ratios]
+        assert numbers_in(explorer.words()) == pytest.approx(expected, rel=6e-3)
+    explorer.press("Learning rate", "End")
+    assert "none in the sharp valley" in explorer.words()
+    limit = 2 * (1 + value(explorer, "Momentum")) / sharp
+    assert numbers_in(explorer.words())[-1] == pytest.approx(limit, rel=6e-3)
