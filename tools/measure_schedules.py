@@ -106,6 +106,7 @@ def run(schedule, data, model, seeds, device):
 
 
 def main():
+    """Read the options, train, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
