@@ -58,7 +58,7 @@ def two_minima(omega, cost, prior_precision, minima):
     for i, minimum in enumerate(minima):
         near = np.abs(omega - minimum["place"]) * np.sqrt(minimum["curvature"]) < 3.5
         parabola = minimum["cost"] + 0.5 * minimum["curvature"] * (omega - minimum["place"]) ** 2
-        label = "" if i else "its quadratics"
+        label = "" if i else "quadratics at its minima"
         left.plot(omega[near], parabola[near], **look("HeavyBall", marker=False), label=label)
         right.fill_between(omega, density, where=minimum["inside"], alpha=_FILL,
                            color=look("SGD")["color"])  # fmt: skip
@@ -68,7 +68,7 @@ def two_minima(omega, cost, prior_precision, minima):
     lowest = min(minimum["cost"] for minimum in minima)
     left.set(title="cost", xlabel="ω", ylim=(lowest - 0.5, lowest + 7))
     right.set(title="what the evidence adds up", xlabel="ω", ylim=(0, 1.2 * density.max()))
-    left.legend(loc="upper right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return finish(figure)
 
 
