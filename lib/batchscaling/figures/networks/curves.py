@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
-from batchscaling.figures.style import finish, look
+from batchscaling.figures.style import GREY, LIMIT, finish, look
 
 NAMES = {
     "sgd": ("SGD", "SGD"),
@@ -38,18 +38,200 @@ def sweep_curves(cells, measure="validation"):
     )
     for axes, task in zip(row[0], tasks, strict=True):
         chosen = [cell for cell in cells if cell.task == task]
-        for name in dict.fromkeys(cell.optimizer for cell in chosen):
+        lowest = min(cell.interval(measure)[0] for cell in chosen)
+        for name in [name for name in NAMES if any(cell.optimizer == name for cell in chosen)]:
             curve = [cell for cell in chosen if cell.optimizer == name]
             sizes = np.array([cell.batch_size for cell in curve])
             low, median, high = np.array([cell.interval(measure) for cell in curve]).T
             style, label = NAMES[name]
             bars = [median - low, np.minimum(high, 4 * median) - median]
             axes.errorbar(sizes, median, bars, **look(style), capsize=3, label=label)
-            axes.plot(
-                sizes, median[0] * sizes[0] / sizes, color=look(style)["color"], linewidth=0.8
-            )
-        axes.set(title=task, yscale="log", ylabel="steps to the target")
+            perfect = median[0] * sizes[0] / sizes
+            kept = perfect > lowest / 2
+            axes.plot(sizes[kept], perfect[kept], color=look(style)["color"], linewidth=0.8)
+        axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
-        batch_size_axis(axes, np.unique([cell.batch_size for cell in chosen]))
-    row[0, 0].legend()
+        _batch_sizes(axes, [cell.batch_size for cell in chosen])
+    row[0, 0].legend(loc="lower left")
     return finish(figure)
+
+
+def critical_batch_sizes(panels):
+    """Draw critical batch sizes and their intervals, a panel for each task.
+
+    Parameters
+    ----------
+    panels : dict of str to dict of str to (float, float, float)
+        For each title, for each optimizer of a sweep: lower end, middle and upper end.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    counts = [len(rows) for rows in panels.values()]
+    figure, column = plt.subplots(
+        len(panels), 1, figsize=(7.2, 0.36 * sum(counts) + 0.55 * len(counts) + 0.7), sharex=True,
+        squeeze=False, height_ratios=counts,
+    )  # fmt: skip
+    for axes, (title, rows) in zip(column[:, 0], panels.items(), strict=True):
+        for place, (name, (low, middle, high)) in enumerate(rows.items()):
+            style = look(NAMES[name][0])
+            axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], capsize=4,
+                          color=style["color"], marker=style["marker"], markersize=7)  # fmt: skip
+        axes.set_yticks(range(len(rows)), labels=[NAMES[name][1] for name in rows])
+        axes.set(title=title, ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
+    axes.set_xlabel("critical batch size")
+    return finish(figure)
+
+
+def ratios(panels, ylabel):
+    """Draw ratios and their intervals against the batch size, with a line at 1.
+
+    Parameters
+    ----------
+    panels : dict of str to dict of str to (ndarray, ndarray)
+        For each title, for each optimizer of a sweep: batch sizes, shape (k,), and lower ends,
+        middles and upper ends, shape (3, k). Infinite ends are drawn to the top.
+    ylabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width = max(7.2, 3.6 * len(panels))
+    figure, row = plt.subplots(1, len(panels), figsize=(width, 3.9), sharey=True, squeeze=False)
+    middles = [middle for lines in panels.values() for _, (_, middle, _) in lines.values()]
+    top = 1.5 * max(middle[np.isfinite(middle)].max() for middle in middles)
+    shown = {}
+    for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
+        axes.axhline(1, color=GREY, linewidth=1)
+        for place, (name, (sizes, ends)) in enumerate(lines.items()):
+            low, middle, high = np.minimum(ends, top)
+            beside = sizes * 1.06 ** (place - (len(lines) - 1) / 2)
+            style, label = NAMES[name]
+            bars = [middle - low, high - middle]
+            shown[label] = axes.errorbar(beside, middle, bars, **look(style), capsize=2)
+        axes.set(title=title, yscale="log")
+        _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
+    row[0, 0].set_ylabel(ylabel)
+    _fine_numbers(row[0, 0].yaxis)
+    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
+    return finish(figure)
+
+
+def best_rates(panels):
+    """Draw the best (effective) learning rate against the batch size, with a line of slope 1.
+
+    Parameters
+    ----------
+    panels : dict of str to dict of str to (ndarray, ndarray)
+        For each title, for each optimizer of a sweep: batch sizes, shape (k,), and the lowest
+        good rates, the best ones and the highest good ones, shape (3, k).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width = max(7.2, 3.6 * len(panels))
+    figure, row = plt.subplots(1, len(panels), figsize=(width, 3.9), squeeze=False)
+    shown = {}
+    for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
+        for place, (name, (sizes, (low, best, high))) in enumerate(lines.items()):
+            beside = sizes * 1.08 ** (place - (len(lines) - 1) / 2)
+            style, label = NAMES[name]
+            bars = [best - low, high - best]
+            shown[label] = axes.errorbar(beside, best, bars, **look(style), capsize=2)
+        sizes, (_, best, _) = next(iter(lines.values()))
+        line = best[0] * sizes / sizes[0]
+        kept = line < 6 * best.max()
+        (shown["in proportion to B"],) = axes.plot(sizes[kept], line[kept], color=LIMIT,
+                                                   linewidth=1, linestyle=":")  # fmt: skip
+        axes.set(title=title, yscale="log")
+        plain_numbers(axes.yaxis)
+        _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
+    row[0, 0].set_ylabel("best effective rate")
+    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
+    return finish(figure)
+
+
+def beside_model(cells, model):
+    """Draw measured steps as points and a model's as lines, a panel for each task.
+
+    Parameters
+    ----------
+    cells : sequence of CellResult
+    model : dict of str to dict of str to (ndarray, ndarray)
+        For each task, for each optimizer that is shown: batch sizes and steps.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width = max(7.2, 4.4 * len(model))
+    figure, row = plt.subplots(1, len(model), figsize=(width, 4.2), squeeze=False)
+    shown = {}
+    for axes, (task, lines) in zip(row[0], model.items(), strict=True):
+        for name, (sizes, steps) in lines.items():
+            curve = [c for c in cells if (c.task, c.optimizer) == (task, name)]
+            measured = [cell.batch_size for cell in curve]
+            low, median, high = np.array([cell.interval() for cell in curve]).T
+            style, label = NAMES[name]
+            line = look(style, marker=False)
+            inside = (sizes >= min(measured) / 1.5) & (sizes <= 1.5 * max(measured))
+            axes.plot(sizes[inside], steps[inside], **line)
+            bars = [median - low, np.minimum(high, 4 * median) - median]
+            shown[label] = axes.errorbar(measured, median, bars, **look(style), capsize=3)
+            shown[label].lines[0].set_linestyle("")
+        axes.set(title=task, yscale="log")
+        plain_numbers(axes.yaxis)
+        _batch_sizes(axes, [c.batch_size for c in cells if c.task == task])
+    row[0, 0].set_ylabel("steps to the target")
+    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
+    return finish(figure)
+
+
+def settings(cell, measure="validation"):
+    """Draw the steps of every setting that a cell's search tried, against the effective rate.
+
+    Parameters
+    ----------
+    cell : CellResult
+    measure : str
+        One of the cell's measures.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots()
+    momentum = cell.hyper.get("momentum", np.zeros(len(cell.hyper["lr"])))
+    lr, steps = cell.hyper["lr"] / (1 - momentum), np.median(cell.steps[measure], axis=1)
+    style, label = NAMES[cell.optimizer]
+    arrived = np.isfinite(steps)
+    lost = 1.6 * steps[arrived].max(initial=1)
+    axes.plot(lr[arrived], steps[arrived], "o", color=look(style)["color"], label="arrived")
+    axes.plot(lr[~arrived], np.full((~arrived).sum(), lost), "x", color=GREY, label="too slow")
+    best = cell.best[measure]
+    if best is not None:
+        axes.plot(lr[best], steps[best], "o", markersize=13, markerfacecolor="none",
+                  markeredgecolor=LIMIT, label="chosen")  # fmt: skip
+    axes.set(title=f"{cell.task}, {label}, B = {cell.batch_size}", xscale="log", yscale="log",
+             xlabel="effective learning rate", ylabel=f"steps to the {measure} target")  # fmt: skip
+    plain_numbers(axes.yaxis)
+    axes.legend()
+    return finish(figure)
+
+
+def _batch_sizes(axes, sizes):
+    """Give `axes` a horizontal axis of batch sizes, without a label that would touch the last."""
+    sizes = np.unique(sizes)
+    batch_size_axis(axes, sizes[(sizes == sizes[-1]) | (sizes < sizes[-1] / 1.6)])
+
+
+def _fine_numbers(axis):
+    """Label a short logarithmic axis in plain digits."""
+    axis.set_major_locator(plt.LogLocator(subs=(0.5, 0.7, 1, 1.5, 2, 3, 4)))
+    axis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(plt.NullLocator())
