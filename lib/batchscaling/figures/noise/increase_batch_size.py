@@ -158,8 +158,8 @@ def ever_fewer_updates(panels):
             axes.errorbar(updates, middle, [middle - low, high - middle], **line, capsize=3,
                           label=name)  # fmt: skip
         axes.set(title=title, xscale="log", yscale="log", xlabel="updates")
-        axes.invert_xaxis()
         plain_numbers(axes.xaxis)
         plain_numbers(axes.yaxis)
+    row[0].invert_xaxis()  # of both: they share it
     row[0].legend(loc="upper left")
     return finish(figure)
