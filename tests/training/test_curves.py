@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
-from batchscaling.training.curves import bootstrap_medians
+from batchscaling.training.curves import BatchSizeCurve, bootstrap_interval, bootstrap_medians
 
 SIZES = 2.0 ** np.arange(2, 11)
 
@@ -65,7 +65,30 @@ def test_bootstrap_medians_keep_infinities():
     assert np.isinf(medians).any() and np.isfinite(medians).any()
 
 
+def test_interval_holds_the_given_part_of_the_numbers():
+    numbers = np.random.default_rng(2).normal(size=(2001, 2))
+    low, middle, high = bootstrap_interval(numbers, 0.9)
+    assert low.shape == (2,)
+    np.testing.assert_allclose([low, middle, high], [[-1.645] * 2, [0] * 2, [1.645] * 2], atol=0.12)
+    assert np.mean((numbers >= low) & (numbers <= high)) == pytest.approx(0.9, abs=0.002)
+
+
+def test_curve_finds_its_critical_batch_size():
+    noise = np.exp(0.1 * np.random.default_rng(3).normal(size=(len(SIZES), 15)))
+    curve = BatchSizeCurve(SIZES, 25 * (1 + 60 / SIZES[:, None]) * noise)
+    low, middle, high = bootstrap_interval(curve.critical(100))
+    assert low < 60 < high and high / low < 1.5
+    assert middle == pytest.approx(fit_hyperbola(SIZES, curve.medians)[1], rel=0.1)
+
+
+def test_curve_leaves_out_infinite_medians():
+    steps = np.repeat(25 * (1 + 60 / SIZES[:, None]), 5, axis=1)
+    steps[-1] = np.inf
+    assert BatchSizeCurve(SIZES, steps).critical(3) == pytest.approx([60] * 3, rel=1e-4)
+
+
 BAD = [
+    (lambda: bootstrap_interval([1.0, 2.0], 1), "confidence is 1"),
     (lambda: first_crossing([0, 1], [[1.0, 2.0, 3.0]], 1), "loss is"),
     (lambda: first_crossing([0, 1], [1.0, 2.0], 1), "loss is"),
     (lambda: first_crossing([0, 1], [[1.0, 2.0]], 0), "target is 0"),

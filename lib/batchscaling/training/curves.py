@@ -1,5 +1,7 @@
 """Fits to curves of steps against batch size, in log space, where errors are relative."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import binom
@@ -103,6 +105,66 @@ def bootstrap_medians(values, draws=200, *, seed=0):
     count = values.shape[-1]
     chosen = rng.integers(count, size=(integer("draws", draws, 1), count))
     return np.stack([np.median(values[..., draw], axis=-1) for draw in chosen])
+
+
+def bootstrap_interval(numbers, confidence=0.95):
+    """Return the ends and the middle of numbers that came from draws.
+
+    Parameters
+    ----------
+    numbers : array_like, shape (draws, ...)
+        Such as a ratio of two results of `bootstrap_medians`. May hold ``inf``.
+    confidence : float
+        Between 0 and 1: this part of the numbers lies between the ends.
+
+    Returns
+    -------
+    numpy.ndarray, shape (3, ...)
+        Lower end, median and upper end; each is one of the numbers.
+
+    Raises
+    ------
+    ValueError
+        If `confidence` is outside its range.
+    """
+    confidence = real("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    points = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
+    return np.quantile(numbers, points, axis=0, method="nearest")
+
+
+@dataclass(frozen=True)
+class BatchSizeCurve:
+    """Steps to a target at several batch sizes, each with the same number of seeds.
+
+    Attributes
+    ----------
+    batch_sizes : numpy.ndarray, shape (k,)
+    steps : numpy.ndarray, shape (k, seeds)
+        ``inf`` where the target was not reached.
+    """
+
+    batch_sizes: np.ndarray
+    steps: np.ndarray
+
+    @property
+    def medians(self):
+        """Medians over the seeds, shape (k,)."""
+        return np.median(self.steps, axis=1)
+
+    def draws(self, count=200):
+        """Return medians for seeds drawn again, shape (count, k); see `bootstrap_medians`."""
+        return bootstrap_medians(self.steps, count)
+
+    def critical(self, count=200):
+        """Return critical batch sizes by `fit_hyperbola` for seeds drawn again, shape (count,).
+
+        A fit leaves out batch sizes at which the median is infinite.
+        """
+        fits = []
+        for medians in self.draws(count):
+            there = np.isfinite(medians)
+            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there])[1])
+        return np.array(fits)
 
 
 def fit_hyperbola(batch_sizes, steps):

@@ -33,10 +33,8 @@ def sweep_curves(cells, measure="validation"):
     matplotlib.figure.Figure
     """
     tasks = list(dict.fromkeys(cell.task for cell in cells))
-    figure, row = plt.subplots(
-        1, len(tasks), figsize=(max(7.2, 5 * len(tasks)), 4.2), squeeze=False
-    )
-    for axes, task in zip(row[0], tasks, strict=True):
+    figure, row = _panels(len(tasks), 4.2)
+    for axes, task in zip(row, tasks, strict=True):
         chosen = [cell for cell in cells if cell.task == task]
         lowest = min(cell.interval(measure)[0] for cell in chosen)
         for name in [name for name in NAMES if any(cell.optimizer == name for cell in chosen)]:
@@ -52,7 +50,7 @@ def sweep_curves(cells, measure="validation"):
         axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [cell.batch_size for cell in chosen])
-    row[0, 0].legend(loc="lower left")
+    row[0].legend(loc="lower left")
     return finish(figure)
 
 
@@ -80,9 +78,7 @@ def critical_batch_sizes(panels):
                           color=style["color"], marker=style["marker"], markersize=7)  # fmt: skip
         axes.set_yticks(range(len(rows)), labels=[NAMES[name][1] for name in rows])
         axes.set(title=title, ylim=(len(rows) - 0.5, -0.5))
-    axes.set_xscale("log")
-    plain_numbers(axes.xaxis)
-    axes.set_xlabel("critical batch size")
+    axes.set(xlabel="critical batch size", xlim=(0, None))
     return finish(figure)
 
 
@@ -100,12 +96,11 @@ def ratios(panels, ylabel):
     -------
     matplotlib.figure.Figure
     """
-    width = max(7.2, 3.6 * len(panels))
-    figure, row = plt.subplots(1, len(panels), figsize=(width, 3.9), sharey=True, squeeze=False)
+    figure, row = _panels(len(panels), 3.6, sharey=True)
     middles = [middle for lines in panels.values() for _, (_, middle, _) in lines.values()]
     top = 1.5 * max(middle[np.isfinite(middle)].max() for middle in middles)
     shown = {}
-    for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
+    for axes, (title, lines) in zip(row, panels.items(), strict=True):
         axes.axhline(1, color=GREY, linewidth=1)
         for place, (name, (sizes, ends)) in enumerate(lines.items()):
             low, middle, high = np.minimum(ends, top)
@@ -115,8 +110,8 @@ def ratios(panels, ylabel):
             shown[label] = axes.errorbar(beside, middle, bars, **look(style), capsize=2)
         axes.set(title=title, yscale="log")
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
-    row[0, 0].set_ylabel(ylabel)
-    _fine_numbers(row[0, 0].yaxis)
+        _fine_numbers(axes.yaxis)
+    row[0].set_ylabel(ylabel)
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -134,10 +129,9 @@ def best_rates(panels):
     -------
     matplotlib.figure.Figure
     """
-    width = max(7.2, 3.6 * len(panels))
-    figure, row = plt.subplots(1, len(panels), figsize=(width, 3.9), squeeze=False)
+    figure, row = _panels(len(panels), 3.6)
     shown = {}
-    for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
+    for axes, (title, lines) in zip(row, panels.items(), strict=True):
         for place, (name, (sizes, (low, best, high))) in enumerate(lines.items()):
             beside = sizes * 1.08 ** (place - (len(lines) - 1) / 2)
             style, label = NAMES[name]
@@ -151,7 +145,7 @@ def best_rates(panels):
         axes.set(title=title, yscale="log")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
-    row[0, 0].set_ylabel("best effective rate")
+    row[0].set_ylabel("best effective rate")
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -169,10 +163,9 @@ def beside_model(cells, model):
     -------
     matplotlib.figure.Figure
     """
-    width = max(7.2, 4.4 * len(model))
-    figure, row = plt.subplots(1, len(model), figsize=(width, 4.2), squeeze=False)
+    figure, row = _panels(len(model), 4.2)
     shown = {}
-    for axes, (task, lines) in zip(row[0], model.items(), strict=True):
+    for axes, (task, lines) in zip(row, model.items(), strict=True):
         for name, (sizes, steps) in lines.items():
             curve = [c for c in cells if (c.task, c.optimizer) == (task, name)]
             measured = [cell.batch_size for cell in curve]
@@ -187,7 +180,7 @@ def beside_model(cells, model):
         axes.set(title=task, yscale="log")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [c.batch_size for c in cells if c.task == task])
-    row[0, 0].set_ylabel("steps to the target")
+    row[0].set_ylabel("steps to the target")
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -222,6 +215,17 @@ def settings(cell, measure="validation"):
     plain_numbers(axes.yaxis)
     axes.legend()
     return finish(figure)
+
+
+def _panels(count, height, **keywords):
+    """Return a figure of `count` panels, two in a row, and their axes."""
+    rows = -(-count // 2)
+    figure, grid = plt.subplots(
+        rows, min(count, 2), figsize=(7.2, height * rows), squeeze=False, **keywords
+    )
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return figure, list(grid.flat[:count])
 
 
 def _batch_sizes(axes, sizes):
