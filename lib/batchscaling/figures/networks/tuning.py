@@ -38,6 +38,40 @@ def point_sets(sets):
     return finish(figure)
 
 
+def valley(cells):
+    """Draw steps against the learning rate for all settings of a search, a panel for each cell.
+
+    Settings whose median seed did not arrive, or of which a seed diverged, stand at the top.
+
+    Parameters
+    ----------
+    cells : dict of str to CellResult
+        For each title; with validation steps.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, row = plt.subplots(1, len(cells), sharex=True, squeeze=False)
+    for axes, (title, cell) in zip(row[0], cells.items(), strict=True):
+        lr, steps = cell.hyper["lr"], np.median(cell.steps["validation"], axis=1)
+        diverged = cell.diverged.any(axis=1)
+        late = ~np.isfinite(steps) & ~diverged
+        arrived = np.isfinite(steps) & ~diverged
+        top = steps[arrived].max()
+        axes.plot(lr[arrived], steps[arrived], **{**_TUNED, "linestyle": ""}, label="arrived")
+        axes.plot(lr[late], np.full(late.sum(), 1.3 * top), "|", color=GREY, markersize=9,
+                  label="not in time")  # fmt: skip
+        axes.plot(lr[diverged], np.full(diverged.sum(), 1.7 * top), "x", color=LIMIT,
+                  label="diverged")  # fmt: skip
+        axes.set(title=title, xscale="log", yscale="log", xlabel="learning rate")
+        plain_numbers(axes.yaxis)
+    row[0, 0].set_ylabel("steps to the target")
+    handles = row[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3)
+    return finish(figure)
+
+
 def good_settings(cells, good):
     """Draw settings of heavy ball, by rate and by effective rate; the good ones are filled.
 
@@ -75,15 +109,15 @@ def good_settings(cells, good):
     return finish(figure)
 
 
-def search_and_fresh(search, fresh):
-    """Draw what a search says about its best settings, and what fresh seeds say.
+def search_and_final(search, final):
+    """Draw what a search says about its best settings, and what the seeds of the final say.
 
     Parameters
     ----------
     search : ndarray, shape (settings,)
         Steps in the search, increasing.
-    fresh : ndarray, shape (3, settings)
-        Lower end, median and upper end with fresh seeds. An infinite end is drawn to the top.
+    final : ndarray, shape (3, settings)
+        Lower end, median and upper end in the final. An infinite end is drawn to the top.
 
     Returns
     -------
@@ -91,11 +125,11 @@ def search_and_fresh(search, fresh):
     """
     figure, axes = plt.subplots()
     rank = np.arange(1, len(search) + 1)
-    low, median, high = fresh
-    top = 1.25 * median[np.isfinite(median)].max()
+    low, median, high = final
+    top = 1.08 * final[np.isfinite(final)].max()
     shown = np.minimum(median, top)
     axes.errorbar(rank + 0.1, shown, [shown - low, np.minimum(high, top) - shown], fmt="s",
-                  color=look("HeavyBall")["color"], capsize=3, label="fresh seeds")  # fmt: skip
+                  color=look("HeavyBall")["color"], capsize=3, label="ten other seeds")  # fmt: skip
     axes.plot(rank - 0.1, search, "o", color=_TUNED["color"], label="the search's two seeds")
     axes.set(xlabel="rank in the search", ylabel="steps to the target", ylim=(0, top))
     axes.set_xticks(rank)
