@@ -89,7 +89,8 @@ def ratios(panels, ylabel):
     ----------
     panels : dict of str to dict of str to (ndarray, ndarray)
         For each title, for each optimizer of a sweep: batch sizes, shape (k,), and lower ends,
-        middles and upper ends, shape (3, k). Infinite ends are drawn to the top.
+        middles and upper ends, shape (3, k). Ends at zero or infinity are drawn to the edge; such
+        middles are left out.
     ylabel : str
 
     Returns
@@ -97,13 +98,16 @@ def ratios(panels, ylabel):
     matplotlib.figure.Figure
     """
     figure, row = _panels(len(panels), 3.6, sharey=True)
-    middles = [middle for lines in panels.values() for _, (_, middle, _) in lines.values()]
-    top = 1.5 * max(middle[np.isfinite(middle)].max() for middle in middles)
+    middles = [ends[1] for lines in panels.values() for _, ends in lines.values()]
+    middles = np.concatenate(middles)
+    middles = middles[np.isfinite(middles) & (middles > 0)]
+    edges = middles.min() / 1.5, middles.max() * 1.5
     shown = {}
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
         axes.axhline(1, color=GREY, linewidth=1)
         for place, (name, (sizes, ends)) in enumerate(lines.items()):
-            low, middle, high = np.minimum(ends, top)
+            low, _, high = np.clip(ends, *edges)
+            middle = np.where((ends[1] >= edges[0]) & (ends[1] <= edges[1]), ends[1], np.nan)
             beside = sizes * 1.06 ** (place - (len(lines) - 1) / 2)
             style, label = NAMES[name]
             bars = [middle - low, high - middle]
