@@ -70,13 +70,15 @@ function compute({ lr, batch_size, momentum }) {
       ...valley,
       limit: highestRate(valley.curvature, momentum),
       ratio: varianceRatio(lr, momentum, valley.curvature),
-      curve: RATES.map((rate) => [rate, varianceRatio(rate, momentum, valley.curvature)])
-        .map(([rate, ratio]) => [rate, Math.min(ratio, 1e3 * WIDEST)]),
+      curve: RATES.map((rate) => {
+        const ratio = varianceRatio(rate, momentum, valley.curvature);
+        return [rate, Math.min(ratio, 1e3 * WIDEST)];
+      }),
     })),
   };
 }
 
-const percent = (part) => `${Number((100 * part).toPrecision(3))} %`;
+const percent = (part) => `${Number((100 * part).toPrecision(3))}\u00a0%`;
 
 function describe({ heat, sharp, valleys }) {
   const times = ({ name, ratio, limit }) =>
@@ -104,7 +106,10 @@ function render({ model, el }) {
       const across = x(BARRIER);
       pen.line(across, 0, across, height, LOOKS.barrier);
       const points = shown.points.map(([theta, p]) => [theta, Math.min(p, 10 * MOST_DENSE)]);
-      pen.area(points.map(([theta, p]) => [theta, 0, p]), LOOKS.inside);
+      pen.area(
+        points.map(([theta, p]) => [theta, 0, p]),
+        LOOKS.inside,
+      );
       pen.curve(points, LOOKS.density);
       const landscape = Array.from({ length: 241 }, (_, k) => {
         const theta = VIEW[0] + ((VIEW[1] - VIEW[0]) * k) / 240;
@@ -146,7 +151,10 @@ function render({ model, el }) {
   const signs = legend([
     [LOOKS.density, "density of the parameter"],
     [LOOKS.landscape, "loss, on its own scale"],
-    ...shownValleys(),
+    ...VALLEYS.map(({ name, curvature }) => [
+      SIGNS[name],
+      `${name} valley, curvature ${formatNumber(curvature)}`,
+    ]),
   ]);
   return explorer({
     model,
@@ -158,13 +166,6 @@ function render({ model, el }) {
     lines: [3, 4, 7],
     update,
   });
-}
-
-function shownValleys() {
-  return VALLEYS.map(({ name, curvature }) => [
-    SIGNS[name],
-    `${name} valley, curvature ${formatNumber(curvature)}`,
-  ]);
 }
 
 export default { render };
