@@ -115,7 +115,8 @@ def ratios(panels, ylabel):
         axes.set(title=title, yscale="log")
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
         _fine_numbers(axes.yaxis)
-    row[0].set_ylabel(ylabel)
+    for axes in row[::2]:
+        axes.set_ylabel(ylabel)
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -149,7 +150,8 @@ def best_rates(panels):
         axes.set(title=title, yscale="log")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
-    row[0].set_ylabel("best effective rate")
+    for axes in row[::2]:
+        axes.set_ylabel("best effective rate")
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -184,7 +186,8 @@ def beside_model(cells, model):
         axes.set(title=task, yscale="log")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [c.batch_size for c in cells if c.task == task])
-    row[0].set_ylabel("steps to the target")
+    for axes in row[::2]:
+        axes.set_ylabel("steps to the target")
     figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
     return finish(figure)
 
@@ -209,13 +212,16 @@ def settings(cell, measure="validation"):
     arrived = np.isfinite(steps)
     lost = 1.6 * steps[arrived].max(initial=1)
     axes.plot(lr[arrived], steps[arrived], "o", color=look(style)["color"], label="arrived")
-    axes.plot(lr[~arrived], np.full((~arrived).sum(), lost), "x", color=GREY, label="too slow")
+    axes.plot(
+        lr[~arrived], np.full((~arrived).sum(), lost), "x", color=GREY, label="did not arrive"
+    )
     best = cell.best[measure]
     if best is not None:
         axes.plot(lr[best], steps[best], "o", markersize=13, markerfacecolor="none",
                   markeredgecolor=LIMIT, label="chosen")  # fmt: skip
     axes.set(title=f"{cell.task}, {label}, B = {cell.batch_size}", xscale="log", yscale="log",
              xlabel="effective learning rate", ylabel=f"steps to the {measure} target")  # fmt: skip
+    plain_numbers(axes.xaxis)
     plain_numbers(axes.yaxis)
     axes.legend()
     return finish(figure)
