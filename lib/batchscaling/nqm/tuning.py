@@ -1,9 +1,9 @@
 """Best constant hyperparameters for each batch size.
 
-The search compares many optimizers at a time in plain float64: a grid over all hyperparameters on
-a coarse spectrum, then ever finer grids around the best one of each batch size. Short runs are
-followed step by step, because there the risk oscillates; long ones are bisected. The last few are
-compared by their exact first crossing, and that is what is reported.
+The search compares many optimizers at a time in plain float64 (`_lanes`): a grid over all
+hyperparameters on a coarse spectrum, which serves all batch sizes and targets, then ever finer
+grids around the best points of each. The last few are compared by their exact first crossing, and
+that is what is reported.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import numpy as np
 
 from batchscaling import _validation as check
 from batchscaling.nqm import moments
+from batchscaling.nqm._lanes import Lanes
 from batchscaling.nqm.crossing import first_crossings
 from batchscaling.nqm.optimizers import Averaged, Optimizer
 from batchscaling.nqm.problem import NoisyQuadratic
@@ -25,20 +26,30 @@ from batchscaling.nqm.problem import NoisyQuadratic
 # extrapolation as the logarithm of its ratio to the rate.
 _BOUNDS = {
     "lr": (-16.0, 22.0),
-    "momentum": (np.log(1e-5), 0.0),
+    "momentum": (np.log(1e-8), 0.0),
     "decay": (np.log(1e-8), 0.0),
     "extrapolation": (np.log(1e-3), np.log(10.0)),
 }
 _HIGHEST_LOGIT = 14.0
+_NO_RATE = 1e-30  # stands for an unstable rate: no target is reached with it
 _COARSE_BINS = 32
-_COARSE_POINTS = {1: (120,), 2: (76, 14), 3: (40, 8, 8)}  # on each axis, the rate first
-_POINTS = {1: 9, 2: 7, 3: 5}
-_COARSE_ROUNDS = (1.0, 0.5, 0.25)  # reach of each finer grid, in cells of the first one
-_FINE_ROUNDS = (0.5, 0.15, 0.05)
-_FINALISTS = 2
-_DENSE_LEVELS = 9  # runs of at most 512 steps are followed step by step,
-_CHUNK = 32  # so many steps at a time,
-_SLOWER = 1.3  # until the fastest would have reached the target so many times
+_FINE_BINS = 128
+_COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 16, 16)}  # on each axis, the rate first
+_POINTS = {1: (11,), 2: (11, 7), 3: (9, 5, 5)}  # on each axis of a finer grid
+# The finer grids: whether on the coarse spectrum; their reach, of the rate and of other axes, in
+# cells of the first grid; by what fraction the steps may fall; and how many best points to keep.
+_ROUNDS = (
+    (True, (1.0, 0.0), 0.25, 6),
+    (True, (0.4, 1.0), 0.12, 3),
+    (False, (0.3, 0.4), 0.08, 2),
+    (False, (0.1, 0.15), 0.03, 1),
+    (False, (0.04, 0.05), 0.015, 1),
+)
+_MOVES = 2  # so often a grid is laid again around a best point on its edge
+_ABLE = 256  # so many points of the first grid, with the lowest risk, are followed
+_ROWS = 8  # so many rows of the first grid, with the fewest steps, are refined
+_FINALISTS = 1
+_FIRST_TIMES, _TIMES = 32, 16  # looked at for a crossing, at least
 _MOST_LEVELS = 45
 
 
@@ -46,14 +57,16 @@ _MOST_LEVELS = 45
 class Tuning:
     """The best optimizer found for each batch size.
 
+    With m targets instead of one, each field but `batch_sizes` has a first axis of length m.
+
     Attributes
     ----------
     batch_sizes : ndarray, shape (k,)
-    steps : ndarray of int or None, shape (k,)
+    steps : ndarray of int or None, shape (k,) or (m, k)
         First step with risk at or below the target.
-    optimizers : tuple of Optimizer
+    optimizers : tuple of Optimizer, or m such tuples
         The best one of each batch size.
-    at_border : ndarray of bool, shape (k,)
+    at_border : ndarray of bool, shape (k,) or (m, k)
         Whether the best one lies on the edge of the searched space. The limit of stability and
         momentum or decay 0 are no such edges: nothing lies beyond them.
     """
@@ -65,23 +78,28 @@ class Tuning:
 
     @property
     def lr(self):
-        """Best learning rate of each batch size, shape (k,)."""
-        return np.array([optimizer.lr for optimizer in self.optimizers])
+        """Best learning rates, of the shape of `steps`."""
+        return self._each("lr")
 
     @property
     def momentum(self):
-        """Best momentum of each batch size, shape (k,); 0 for SGD."""
-        return np.array([getattr(optimizer, "momentum", 0.0) for optimizer in self.optimizers])
+        """Best momenta, of the shape of `steps`; 0 for SGD."""
+        return self._each("momentum")
 
     @property
     def decay(self):
-        """Best decay of the average of each batch size, shape (k,); 0 where nothing is averaged."""
-        return np.array([getattr(optimizer, "decay", 0.0) for optimizer in self.optimizers])
+        """Best decays of the average, of the shape of `steps`; 0 where nothing is averaged."""
+        return self._each("decay")
 
     @property
     def effective_lr(self):
-        """``lr / (1 - momentum)``, shape (k,)."""
+        """``lr / (1 - momentum)``, of the shape of `steps`."""
         return self.lr / (1 - self.momentum)
+
+    def _each(self, name):
+        optimizers = np.array(self.optimizers, dtype=object)
+        numbers = [getattr(optimizer, name, 0.0) for optimizer in optimizers.flat]
+        return np.reshape(numbers, optimizers.shape)
 
 
 def tune(problem, optimizer, batch_sizes, target, **fixed):
@@ -89,8 +107,7 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
 
     The reported steps are exact for the reported optimizer. Other hyperparameters may do slightly
     better: by 2 % or one step where the risk oscillates (momentum at large batches), by about
-    0.2 % elsewhere. A run of more than 512 steps that only dips to the target, and then rises to a
-    floor above it, is not looked for.
+    0.2 % elsewhere.
 
     Parameters
     ----------
@@ -100,8 +117,9 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
         An optimizer class, such as `HeavyBall`.
     batch_sizes : array_like, shape (k,)
         Positive.
-    target : float
-        Risk to reach, positive and below the initial risk.
+    target : float or array_like, shape (m,)
+        Risk to reach, positive and below the initial risk. Many targets share one grid; every
+        field of the result but `batch_sizes` then has a first axis for them.
     **fixed
         Hyperparameters to hold fixed, such as ``momentum=0.9``. For `Averaged`, ``base`` is the
         class of the optimizer that is averaged, and its hyperparameters are searched too.
@@ -113,95 +131,124 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     Raises
     ------
     ValueError
-        If an argument is out of its range, or the problem starts at or below the target.
+        If an argument is out of its range, or the problem starts at or below a target.
     """
     if not isinstance(problem, NoisyQuadratic):
         check.reject("problem", problem, "a NoisyQuadratic")
     batch_sizes = check.array("batch_sizes", batch_sizes, positive=True)
-    target = check.positive("target", target)
-    if target >= problem.initial_risk:
-        check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
+    targets = np.atleast_1d(check.positive_numbers("target", target))
+    if targets.ndim > 1:
+        check.reject("target", f"an array of shape {targets.shape}", "a number or one dimension")
+    if targets.max() >= problem.initial_risk:
+        check.reject("target", targets.max(), f"below the initial risk, {problem.initial_risk:.6g}")
     space = _Space(problem.curvature.max(), optimizer, fixed)
-    coarse_problem = _coarse(problem)
-    grid = space.grid()
-    tables = _Tables(coarse_problem, [space.optimizer(point) for point in grid])
-    finalists = []
-    for batch_size in batch_sizes:
-        point = _best_row(
-            space, coarse_problem, grid, tables.crossing(batch_size, target), target, batch_size
-        )
-        for reach in _COARSE_ROUNDS:
-            near, steps = _look_around(space, coarse_problem, point, reach, batch_size, target)
-            point = near[np.argmin(steps)]
-        rounds = []
-        for reach in _FINE_ROUNDS:
-            rounds.append(_look_around(space, problem, point, reach, batch_size, target))
-            point = rounds[-1][0][np.argmin(rounds[-1][1])]
-        points, steps = (np.concatenate(part) for part in zip(*rounds, strict=True))
-        finalists.append(points[np.argsort(steps)[: _FINALISTS if len(point) > 1 else 1]])
-    return _choose(problem, space, finalists, batch_sizes, target)
-
-
-def _coarse(problem):
-    """Return the problem in few bins, with the steepest direction, which limits the rate, kept."""
-    steepest = np.argmax(problem.curvature)
-    rest = np.arange(problem.curvature.size) != steepest
-    if not rest.any():
-        return problem
-    fields = ("curvature", "noise", "second_moment", "counts")
-    bins = NoisyQuadratic(*(getattr(problem, name)[rest] for name in fields)).quantize(_COARSE_BINS)
-    return NoisyQuadratic(
-        *(np.append(getattr(problem, name)[steepest], getattr(bins, name)) for name in fields)
-    )
-
-
-def _look_around(space, problem, point, reach, batch_size, target):
-    """Return the points of a small grid around a point, and their steps."""
-    near = space.around(point, reach)
-    tables = _Tables(problem, [space.optimizer(p) for p in near])
-    return near, tables.crossing(batch_size, target)
-
-
-def _best_row(space, problem, grid, steps, target, batch_size):
-    """Return the best point of a grid after the rate has been refined in each row of it.
-
-    Without this the best row would be the one whose best rate happens to lie on the grid.
-    """
-    rows = len(np.unique(grid[:, 1:], axis=0))
-    best = np.argmin(steps.reshape(-1, rows), axis=0)
-    points = grid.reshape(-1, rows, grid.shape[1])[best, np.arange(rows)]
-    for scale in (1.0, 0.3):
-        near = np.repeat(points[None], _POINTS[1], axis=0)
-        near[..., 0] += np.linspace(-scale, scale, _POINTS[1])[:, None] * space.spacing[0]
-        near[..., 0] = np.clip(near[..., 0], space.low[0], space.high[0])
-        flat = near.reshape(-1, grid.shape[1])
-        steps = _Tables(problem, [space.optimizer(p) for p in flat]).crossing(batch_size, target)
-        points = near[np.argmin(steps.reshape(-1, rows), axis=0), np.arange(rows)]
-    return flat[np.argmin(steps)]
-
-
-def _choose(problem, space, finalists, batch_sizes, target):
-    """Compare the finalists of all batch sizes by their exact first crossings."""
-    counts = [len(points) for points in finalists]
-    owner = np.repeat(np.arange(len(batch_sizes)), counts)
-    points = np.concatenate(finalists)
-    optimizers = [space.optimizer(point) for point in points]
-    crossings = first_crossings(
-        problem, optimizers, batch_sizes[owner], np.full(len(owner), target)
-    )
-    steps = np.array([np.inf if step is None else step for step in crossings])
-    ends = np.cumsum([0, *counts])
-    best = [first + np.argmin(steps[first:end]) for first, end in itertools.pairwise(ends)]
+    coarse, fine = _in_bins(problem, _COARSE_BINS), _in_bins(problem, _FINE_BINS)
+    goals = list(itertools.product(targets, batch_sizes))
+    with np.errstate(over="ignore", invalid="ignore"):  # what grows without bound cannot win
+        finalists = [
+            _refine(space, coarse, fine, goal, starts, steps)
+            for goal, (starts, steps) in zip(goals, _starts(space, coarse, goals), strict=True)
+        ]
+    crossings, points = _choose(problem, space, finalists, goals)
+    shape = np.shape(target) + batch_sizes.shape
+    steps, optimizers = np.empty((2, len(goals)), dtype=object)
+    steps[:], optimizers[:] = crossings, [space.optimizer(point) for point in points]
+    at_border = np.array([space.on_border(point) for point in points])
+    rows = tuple(map(tuple, optimizers.reshape(-1, len(batch_sizes))))
     return Tuning(
         batch_sizes,
-        np.array([crossings[k] for k in best], dtype=object),
-        tuple(optimizers[k] for k in best),
-        np.array([space.on_border(points[k]) for k in best]),
+        steps.reshape(shape),
+        rows if len(shape) == 2 else rows[0],
+        at_border.reshape(shape),
     )
+
+
+def _in_bins(problem, bins):
+    """Return the problem in few bins, with the steepest direction, which limits the rate, kept."""
+    if problem.curvature.size <= bins + 1:
+        return problem
+    steepest = np.argmax(problem.curvature)
+    rest = np.arange(problem.curvature.size) != steepest
+    fields = ("curvature", "noise", "second_moment", "counts")
+    binned = NoisyQuadratic(*(getattr(problem, name)[rest] for name in fields)).quantize(bins)
+    return NoisyQuadratic(
+        *(np.append(getattr(problem, name)[steepest], getattr(binned, name)) for name in fields)
+    )
+
+
+def _starts(space, problem, goals):
+    """Yield for each goal the best points of the best rows of the first grid, and the fewest steps.
+
+    A goal is a target and a batch size.
+    """
+    points = space.grid()
+    lanes = space.lanes(problem, points)
+    targets, batch_sizes = np.array(goals).T
+    last = np.zeros(len(goals), dtype=int)
+    risk = np.empty((len(goals), points[..., 0].size))
+    missed = np.ones(len(goals), dtype=bool)
+    for level, (decay, noise) in enumerate(lanes.at_powers_of_two()):
+        last[missed] = 2**level
+        risk[missed] = decay + noise / batch_sizes[missed, None]
+        missed = np.fmin.reduce(risk, axis=1) > targets
+        if level == _MOST_LEVELS or not missed.any():
+            break
+    for k, (target, batch_size) in enumerate(goals):
+        able = np.argsort(risk[k])[:_ABLE]
+        window = _window(last[k] / 2, last[k], _FIRST_TIMES)
+        steps = np.full(risk[k].size, np.inf)
+        steps[able] = lanes.crossings(able, batch_size, target, *window)
+        steps = steps.reshape(points.shape[:2])
+        rows = np.argsort(steps.min(axis=1))[:_ROWS]
+        yield points[rows, steps[rows].argmin(axis=1)], steps.min()
+
+
+def _refine(space, coarse, fine, goal, starts, fewest):
+    """Return the finalists of a goal after ever finer grids around its starts."""
+    target, batch_size = goal
+    finalists = []
+    for on_coarse, reach, fall, keep in _ROUNDS:
+        problem = coarse if on_coarse else fine
+        for _ in range(_MOVES):
+            points = np.concatenate([space.around(start, reach) for start in starts])
+            window = _window((1 - fall) * fewest, (1 + fall / 2) * fewest, _TIMES)
+            steps = space.lanes(problem, points).crossings(slice(None), batch_size, target, *window)
+            points, fewest = points.reshape(len(steps), -1), steps.min()
+            before, starts = starts, space.best(points, steps, keep)
+            if not on_coarse:
+                finalists += zip(steps, points, strict=True)
+            if space.is_inside(starts[0], before, reach):
+                break
+    finalists.sort(key=lambda pair: pair[0])
+    return [point for _, point in finalists[:_FINALISTS]]
+
+
+def _window(first, last, times):
+    """Return times from `first` to `last` as multiples of a spacing: first, spacing and count."""
+    spacing = 2 ** max(0, int(np.log2((last - first) / times)))
+    first = max(1, int(first // spacing))
+    return first, spacing, int(np.ceil(last / spacing)) - first + 1
+
+
+def _choose(problem, space, finalists, goals):
+    """Return the exact first crossing and the point of the best finalist of each goal."""
+    counts = [len(points) for points in finalists]
+    targets, batch_sizes = np.repeat(goals, counts, axis=0).T
+    points = list(itertools.chain(*finalists))
+    optimizers = [space.optimizer(point) for point in points]
+    found = first_crossings(problem, optimizers, batch_sizes, targets)
+    steps = np.array([np.inf if step is None else step for step in found])
+    ends = np.cumsum([0, *counts])
+    best = [first + np.argmin(steps[first:end]) for first, end in itertools.pairwise(ends)]
+    return [found[k] for k in best], [points[k] for k in best]
 
 
 class _Space:
-    """The searched hyperparameters of a class of optimizers; points are their coordinates."""
+    """The searched hyperparameters of a class of optimizers.
+
+    Points are their coordinates, the rate's first. Many points have the shape (r, l, d): each of
+    the r rows shares all coordinates but the rate.
+    """
 
     def __init__(self, highest, kind, fixed):
         if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
@@ -215,165 +262,89 @@ class _Space:
                 check.reject("base", self.base, "an optimizer class such as SGD")
             names = [field.name for field in dataclasses.fields(self.base)] + ["decay"]
         for name in self.fixed:
-            check.one_of("fixed hyperparameter", name, names)
+            # An extrapolation goes with the rate, so it cannot be held.
+            check.one_of("fixed hyperparameter", name, [n for n in names if n != "extrapolation"])
         self.names = [name for name in names if name not in self.fixed]
         if not self.names:
             check.reject("fixed hyperparameters", fixed, "at least one left to search")
+        self.free_rate = "lr" in self.names
         self.low, self.high = np.array([_BOUNDS[name] for name in self.names]).T
         self.spacing = (self.high - self.low) / (np.array(_COARSE_POINTS[len(self.names)]) - 1)
 
     def grid(self):
         numbers = _COARSE_POINTS[len(self.names)]
-        return _mesh(map(np.linspace, self.low, self.high, numbers))
+        return self._mesh(map(np.linspace, self.low, self.high, numbers))
 
-    def around(self, point, scale):
-        number = _POINTS[len(self.names)]
-        reach = 1.5 * scale * self.spacing
-        points = _mesh(np.linspace(point - reach, point + reach, number).T)
-        return np.unique(np.clip(points, self.low, self.high), axis=0)
+    def around(self, point, reach):
+        """Return a small grid; `reach` is that of the rate and of the other axes, in cells."""
+        axes = [
+            np.clip(np.linspace(middle - far, middle + far, number if far else 1), low, high)
+            for middle, far, number, low, high in zip(
+                point,
+                self._distance(reach),
+                _POINTS[len(self.names)],
+                self.low,
+                self.high,
+                strict=True,
+            )
+        ]
+        return self._mesh(axes)
+
+    def is_inside(self, point, middles, reach):
+        """Return whether a point is not on the edge of the small grid around one of `middles`."""
+        return bool(np.any(np.all(np.abs(point - middles) <= 0.9 * self._distance(reach), axis=1)))
+
+    def best(self, points, steps, most):
+        """Return the points of fewest steps, no two of them neighbours on the first grid."""
+        found = []
+        for k in np.argsort(steps):
+            if all(np.any(np.abs(points[k] - other) > 1.5 * self.spacing) for other in found):
+                found.append(points[k])
+            if len(found) == most:
+                break
+        return np.array(found)
+
+    def lanes(self, problem, points):
+        """Return the optimizers of all points of shape (r, l, d) on a problem."""
+        units = [self._unit(row[0]) for row in points]
+        methods = moments.stack([unit.method() for unit in units])
+        which = np.repeat(np.arange(len(units)), points.shape[1])
+        return Lanes(problem, methods, which, self._rates(points, units).ravel())
 
     def optimizer(self, point):
-        """Return the optimizer at search coordinates `point`."""
-        values = dict(self.fixed)
-        for name, coordinate in zip(self.names, point, strict=True):
-            if name in ("momentum", "decay"):
-                values[name] = float(-np.expm1(coordinate))
-            else:
-                values[name] = float(np.exp(coordinate)) if name != "lr" else coordinate
-        if "lr" not in self.names:
-            return self._make(values)
-        logit = values.pop("lr") + np.log1p(-values.get("momentum", 0.0))
-        fraction = 1 / (1 + np.exp(-min(logit, _HIGHEST_LOGIT)))
-        unit = self._make({"lr": 1.0, **values})
-        return unit.with_lr(float(fraction * unit.curvature_limit / self.highest))
+        """Return the optimizer at a point of shape (d,)."""
+        unit = self._unit(point)
+        return unit.with_lr(float(self._rates(point[None, None], [unit])[0, 0]))
 
     def on_border(self, point):
         """Only low ends are borders: small rates, and momentum or decay close to 1."""
         return bool(np.any(point <= self.low))
 
-    def _make(self, values):
+    def _distance(self, reach):
+        return np.where([name == "lr" for name in self.names], *reach) * self.spacing
+
+    def _mesh(self, axes):
+        mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        rates = mesh.shape[0] if self.free_rate else 1
+        return np.moveaxis(mesh, 0, -2).reshape(-1, rates, mesh.shape[-1])
+
+    def _rates(self, points, units):
+        limits = np.array([unit.curvature_limit for unit in units])[:, None] / self.highest
+        if not self.free_rate:
+            lr = self.fixed["lr"]
+            return np.where(lr < limits, lr, _NO_RATE)
+        momenta = np.array([getattr(unit, "momentum", 0.0) for unit in units])[:, None]
+        logit = np.minimum(points[..., 0] + np.log1p(-momenta), _HIGHEST_LOGIT)
+        return limits / (1 + np.exp(-logit))
+
+    def _unit(self, point):
+        """Return the optimizer of learning rate 1 at a point."""
+        values = dict(self.fixed)
+        for name, coordinate in zip(self.names, point, strict=True):
+            near_one = name in ("momentum", "decay")
+            values[name] = float(-np.expm1(coordinate) if near_one else np.exp(coordinate))
+        values["lr"] = 1.0
         if self.base is None:
             return self.kind(**values)
         decay = values.pop("decay")
         return Averaged(self.base(**values), decay)
-
-
-class _Tables:
-    """Many optimizers side by side in float64, axes (n, n, optimizer, curvature).
-
-    What does not depend on the batch size is kept: powers of two steps, and the two parts D and S
-    of the risk D + S / batch_size.
-    """
-
-    def __init__(self, problem, optimizers):
-        method = moments.stack([optimizer.method() for optimizer in optimizers])
-        h = problem.curvature
-        self.size = (len(optimizers), h.size)
-        self.readout, self.start, self.noise = (
-            part[..., None] for part in (method.readout, method.start, method.b)
-        )
-        weight = 0.5 * problem.counts * h
-        self.weights = weight * problem.second_moment, weight * problem.noise
-        power = method.A[..., None] + moments.outer(method.b, method.query)[..., None] * h
-        covariance = moments.outer(method.b, method.b)[..., None] * np.ones(self.size)
-        self._levels = [(power, covariance)]
-        self._powers_of_two = []
-        nothing = np.empty((0, self.size[0]))
-        row = (self.readout * np.ones(self.size))[None]
-        self._every_step = nothing, nothing, row, np.zeros(self.size)
-
-    def crossing(self, batch_size, target):
-        """Return for each optimizer about the step at which its risk falls to the target.
-
-        It is infinite for optimizers that need about twice the steps of another, or more. In short
-        runs it is the first crossing, and ties are broken by the risk there.
-        """
-        top, reached = -1, np.zeros(self.size[0], dtype=bool)
-        while not reached.any() and top < _MOST_LEVELS:
-            top += 1
-            decay, noise = self._at_power_of_two(top)
-            reached = decay + noise / batch_size <= target
-        found = np.full(self.size[0], np.inf)
-        if top <= _DENSE_LEVELS:
-            risk = self._until_reached(2**top, batch_size, target)
-            lanes = np.flatnonzero((risk <= target).any(axis=0))
-            first = np.argmax(risk[:, lanes] <= target, axis=0)
-            found[lanes] = first + risk[first, lanes] / target
-        elif reached.any():
-            lanes = np.flatnonzero(reached)
-            found[lanes] = self._bisect(top, lanes, batch_size, target)
-        return found
-
-    def _level(self, level):
-        while len(self._levels) <= level:
-            P, C = self._levels[-1]
-            self._levels.append((_matmul(P, P), C + _matmul(_matmul(P, C), P.swapaxes(0, 1))))
-        return self._levels[level]
-
-    def _at_power_of_two(self, level):
-        """Return D and S after 2**level steps."""
-        while len(self._powers_of_two) <= level:
-            P, C = self._level(len(self._powers_of_two))
-            row = self.readout[None]
-            psi = _matmul(_matmul(row, C), row.swapaxes(0, 1))[0, 0]
-            phi = _matmul(_matmul(row, P), self.start[:, None])[0, 0]
-            self._powers_of_two.append((phi**2 @ self.weights[0], psi @ self.weights[1]))
-        return self._powers_of_two[level]
-
-    def _until_reached(self, last, batch_size, target):
-        """Return the risk after 1, 2, 3, ... steps, until soon after the first crossing of any."""
-        risk = np.empty((0, self.size[0]))
-        while len(risk) < last:
-            self._follow(len(risk) + _CHUNK)
-            decay, noise = self._every_step[0], self._every_step[1]
-            risk = decay + noise / batch_size
-            reached = np.flatnonzero((risk <= target).any(axis=1))
-            if reached.size and len(risk) > _SLOWER * reached[0]:
-                break
-        return risk
-
-    def _follow(self, last):
-        """Extend D and S at every step to step `last`."""
-        decay, noise, row, psi = self._every_step
-        missing = last - len(decay)
-        if missing <= 0:
-            return
-        F, start, gradient = self._level(0)[0], self.start[:, None], self.noise[:, None]
-        new_decay, new_noise = np.empty((2, missing, self.size[0]))
-        for step in range(missing):
-            psi = psi + _matmul(row, gradient)[0, 0] ** 2
-            row = _matmul(row, F)
-            new_decay[step] = _matmul(row, start)[0, 0] ** 2 @ self.weights[0]
-            new_noise[step] = psi @ self.weights[1]
-        decay, noise = np.concatenate([decay, new_decay]), np.concatenate([noise, new_noise])
-        self._every_step = decay, noise, row, psi
-
-    def _bisect(self, top, lanes, batch_size, target):
-        """Return a step t with risk(t) <= target < risk(t - 1), not always the first one."""
-        row = (self.readout * np.ones(self.size))[None][:, :, lanes]
-        psi = np.zeros((1, 1, *row.shape[2:]))
-        start, steps = self.start[:, lanes], np.zeros(len(lanes))
-        for level in reversed(range(top)):
-            P, C = (part[:, :, lanes] for part in self._level(level))
-            new_psi = psi + _matmul(_matmul(row, C), row.swapaxes(0, 1))
-            new_row = _matmul(row, P)
-            decay = np.sum(new_row[0] * start, axis=0) ** 2 @ self.weights[0]
-            go = decay + new_psi[0, 0] @ self.weights[1] / batch_size > target
-            steps += go * 2.0**level
-            row = np.where(go[:, None], new_row, row)
-            psi = np.where(go[:, None], new_psi, psi)
-        return steps + 1
-
-
-def _matmul(a, b):
-    """Multiply stacks of small matrices, whose matrix axes come first."""
-    product = a[:, 0, None] * b[None, 0]
-    for k in range(1, b.shape[0]):
-        product += a[:, k, None] * b[None, k]
-    return product
-
-
-def _mesh(axes):
-    """Return all combinations of the axes' entries, one a row; the last axis runs fastest."""
-    mesh = np.meshgrid(*axes, indexing="ij")
-    return np.stack([axis.ravel() for axis in mesh], axis=-1)

@@ -38,9 +38,12 @@ class Averaged(Optimizer):
     def method(self):
         A, b, query, readout, start = self.base.method()
         fresh = 1 - self.decay
-        zeros = np.zeros((len(b), 1))
+        with_average = np.zeros((len(b) + 1, len(b) + 1))
+        with_average[:-1, :-1] = A
+        with_average[-1, :-1] = fresh * readout @ A
+        with_average[-1, -1] = self.decay
         return LinearMethod(
-            A=np.block([[A, zeros], [fresh * readout @ A, np.array([self.decay])]]),
+            A=with_average,
             b=np.append(b, fresh * readout @ b),
             query=np.append(query, 0.0),
             readout=np.append(np.zeros(len(b)), 1.0),
