@@ -95,7 +95,7 @@ def load_results(folder=None, task=None):
         If there are none, or a file holds something else.
     """
     folder = measured() if folder is None else Path(folder)
-    cells = [CellResult.of(read(path)) for path in folder.glob("*.json")]
+    cells = [_result(path) for path in folder.glob("*.json")]
     cells = [cell for cell in cells if task in (None, cell.task)]
     if not cells:
         reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
@@ -115,8 +115,20 @@ def read(path):
     except ValueError:
         record = None
     if not isinstance(record, dict) or "cell" not in record:
-        reject("file", str(path), "the result of a cell of a sweep")
+        _reject(path)
     return record
+
+
+def _result(path):
+    record = read(path)
+    try:
+        return CellResult.of(record)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        _reject(path)
+
+
+def _reject(path):
+    reject("file", str(path), "the result of a cell of a sweep")
 
 
 def measured():

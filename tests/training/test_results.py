@@ -1,0 +1,211 @@
+"""Results of sweeps, as files, objects and tables; and the book's own."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from batchscaling.__main__ import _parser
+from batchscaling.training import OPTIMIZERS, TASKS, Cell, CellResult, Range, load_results
+from batchscaling.training.curves import median_interval
+from batchscaling.training.results import measured, table
+
+
+def record(task="digits-mlp", optimizer="heavy_ball", batch_size=16, **changes):
+    """Return a small record by hand: of three settings, the last is best."""
+    made = {
+        "cell": asdict(Cell(task, optimizer, batch_size, trials=3, seeds=2, fresh=5)),
+        "targets": {"validation": 0.2, "averaged": 0.2},
+        "hyper": {"lr": [0.1, 9.0, 0.2], "momentum": [0.0, 0.9, 0.5], "decay": [0.5, 0.6, 0.7]},
+        "diverged": [[False, False], [True, False], [False, False]],
+        "steps": {
+            "validation": [[50, None], [None, None], [40, 42]],
+            "averaged": [[None, None], [None, None], [None, None]],
+        },
+        "best": {"validation": 2, "averaged": None},
+        "fresh": {"validation": [44, 40, 90, None, 41], "averaged": []},
+    }
+    return made | changes
+
+
+def write(folder, *records):
+    for each in records:
+        cell = Cell(**each["cell"])
+        (folder / cell.file).write_text(json.dumps(each))
+
+
+def test_a_result_holds_arrays_with_infinity_for_a_target_that_was_not_reached():
+    cell = CellResult.of(record())
+    assert (cell.task, cell.optimizer, cell.batch_size) == ("digits-mlp", "heavy_ball", 16)
+    inf = np.inf
+    assert cell.steps["validation"].tolist() == [[50, inf], [inf, inf], [40, 42]]
+    assert cell.fresh["validation"].tolist() == [44, 40, 90, inf, 41]
+    assert cell.fresh["averaged"].shape == (0,)
+    assert cell.diverged.dtype == bool
+    assert cell.diverged.tolist() == [[False, False], [True, False], [False, False]]
+    assert cell.hyper["lr"].tolist() == [0.1, 9.0, 0.2]
+    assert cell.record == record()
+
+
+def test_the_interval_is_that_of_the_median_of_fresh_steps():
+    cell = CellResult.of(record())
+    # Five values are too few for 95 %, so it is from the smallest to the largest.
+    assert cell.interval() == (40, 44, np.inf)
+    assert cell.interval("averaged") == (np.inf, np.inf, np.inf)
+    steps = list(range(100, 120))
+    cell = CellResult.of(record(fresh={"validation": steps[::-1]}))
+    # The 6th and the 15th of 20 values hold the median with 95.9 %.
+    assert cell.interval() == median_interval(steps) == (105, 109.5, 114)
+
+
+def test_tuned_hyperparameters_are_those_that_act_on_the_measure():
+    both = {"validation": 2, "averaged": 0}
+    cell = CellResult.of(record(best=both))
+    assert cell.tuned() == {"lr": 0.2, "momentum": 0.5}
+    assert cell.tuned("averaged") == {"lr": 0.1, "momentum": 0.0, "decay": 0.5}
+    assert CellResult.of(record()).tuned("averaged") == {}
+
+
+def test_results_are_sorted_and_those_of_a_task_can_be_chosen(tmp_path):
+    names = [("mnist-cnn-small", "sgd", 64), ("digits-mlp", "sgd", 1024), ("digits-mlp", "sgd", 64)]
+    names.append(("digits-mlp", "adam", 512))
+    write(tmp_path, *(record(*name) for name in names))
+    (tmp_path / ".digits-mlp-sgd-00004.json.ab12.tmp").write_text('{"cell": {')
+    (tmp_path / "notes.txt").write_text("nothing")
+    found = [(cell.task, cell.optimizer, cell.batch_size) for cell in load_results(tmp_path)]
+    assert found == sorted(names)
+    found = load_results(str(tmp_path), "mnist-cnn-small")
+    assert [cell.task for cell in found] == ["mnist-cnn-small"]
+
+
+def test_a_table_has_a_line_for_each_cell(tmp_path):
+    write(tmp_path, record(), record("digits-mlp", "sgd", 2048, fresh={"validation": [7] * 9}))
+    title, *lines = table(load_results(tmp_path)).splitlines()
+    assert title == "steps to the validation target: median [95 % interval]"
+    assert [" ".join(line.split()) for line in lines] == [
+        "digits-mlp heavy_ball 16 44 [40, inf] lr 0.2 momentum 0.5",
+        "digits-mlp sgd 2048 7 [7, 7] lr 0.2 momentum 0.5",
+    ]
+    line = table(load_results(tmp_path)[:1], "averaged").splitlines()[1]
+    assert " ".join(line.split()) == "digits-mlp heavy_ball 16 inf [inf, inf]"
+
+
+@pytest.mark.parametrize("task", [None, "digits-mlp"])
+def test_a_folder_without_results_is_told(tmp_path, task):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=r"^folder is .*allowed: one with results of"):
+            load_results(folder, task)
+    write(tmp_path, record("mnist-cnn-small"))
+    with pytest.raises(ValueError, match=r"results of digits-mlp$"):
+        load_results(tmp_path, "digits-mlp")
+
+
+BAD = ["", "{", "[]", "null", "{}", '{"cell": 3}', '{"cell": {"task": "digits-mlp"}}', "\xff"]
+BAD += [json.dumps({**record(), "steps": 3}), json.dumps({**record(), "diverged": [[0], [0, 1]]})]
+BAD += [json.dumps({**record(), "hyper": None}), json.dumps({**record(), "fresh": {"a": ["x"]}})]
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_file_that_is_no_result_is_told(tmp_path, content):
+    write(tmp_path, record())
+    bad = tmp_path / "bad.json"
+    bad.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"^file is {re.escape(repr(str(bad)))}; allowed: "):
+        load_results(tmp_path)
+
+
+@pytest.mark.parametrize("call", [CellResult.tuned, CellResult.interval])
+@pytest.mark.parametrize("measure", ["training", "test", None])
+def test_a_measure_without_a_target_is_told(call, measure):
+    with pytest.raises(ValueError, match=r"^measure is .*allowed: one of 'validation', 'averaged'"):
+        call(CellResult.of(record()), measure)
+
+
+BOOK = sorted(measured().glob("*.json"))
+book = pytest.mark.parametrize("path", BOOK, ids=[path.stem for path in BOOK])
+
+
+def numbers(steps):
+    return np.nan_to_num(np.array(steps, dtype=float), nan=np.inf)
+
+
+def median(steps):
+    return np.median(numbers(steps), axis=-1)
+
+
+def test_the_book_has_measured_results():
+    assert measured() == Path(__file__).parents[2] / "data" / "sweeps"
+    cells = load_results()
+    assert len(cells) == len(BOOK) >= 50
+    assert {"digits-mlp", "fashion-cnn-small"} <= {cell.task for cell in cells} <= set(TASKS)
+    assert {cell.optimizer for cell in cells} == set(OPTIMIZERS)
+    chosen = [cell.record for cell in load_results(task="digits-mlp")]
+    assert chosen == [cell.record for cell in cells if cell.task == "digits-mlp"]
+
+
+@book
+def test_a_measured_file_says_how_it_was_made(path):
+    made = json.loads(path.read_text("utf-8"))
+    origin = made["provenance"]
+    # Uncommitted code could not be run again.
+    assert re.fullmatch(r"[0-9a-f]{12}", origin["commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", origin["date"])
+    assert origin["seconds"] > 0
+    names = {"batchscaling", "python", "torch", "numpy", "scipy", "device", "command"}
+    assert all(isinstance(origin[name], str) and origin[name] for name in names)
+    command = origin["command"].split()
+    assert command[:3] == ["python", "-m", "batchscaling"]
+    options = vars(_parser().parse_args(command[3:]))
+    for name, value in made["cell"].items():
+        assert value in np.atleast_1d(options[name])
+    assert Cell(**made["cell"]).file == path.name
+
+
+@book
+def test_a_measured_file_agrees_with_itself(path):
+    made = json.loads(path.read_text("utf-8"))
+    cell = made["cell"]
+    settings = len(made["diverged"])
+    wild = np.any(made["diverged"], axis=1)
+    assert (~wild).sum() >= cell["trials"] or settings == 4 * cell["trials"]
+    assert np.shape(made["diverged"]) == (settings, cell["seeds"])
+    hyper = {name: np.array(values) for name, values in made["hyper"].items()}
+    if "effective_lr" in made["space"]:
+        hyper["effective_lr"] = hyper.pop("lr") / (1 - hyper["momentum"])
+    complements = {"momentum", "beta1", "decay"}
+    space = {name: Range(*ends, name in complements) for name, ends in made["space"].items()}
+    assert sorted(hyper) == sorted(space)
+    for name, values in hyper.items():
+        assert len(values) == settings
+        numbers = 1 - values if name in complements else values
+        low, high = made["space"][name]
+        assert (low * (1 - 1e-6) <= numbers).all()
+        assert (numbers <= high * (1 + 1e-6)).all()
+    for grown in made["widened"]:
+        low, high = grown["to"]
+        assert made["space"][grown["name"]][0] <= low < high <= made["space"][grown["name"]][1]
+
+    for measure in made["targets"]:
+        steps, final = made["steps"][measure], made["final"][measure]
+        assert np.shape(steps) == (settings, cell["seeds"])
+        ranked = [k for k in np.argsort(median(steps), kind="stable") if median(steps[k]) < np.inf]
+        assert final["settings"] == ranked[: cell["finalists"]]
+        medians = median(final["steps"]) if ranked else np.array([np.inf])
+        best = made["best"][measure]
+        if np.isinf(medians).all():
+            assert best is None
+            assert made["fresh"][measure] == made["at_border"][measure] == []
+            continue
+        assert best == final["settings"][np.argmin(medians)]
+        assert len(made["fresh"][measure]) == cell["fresh"]
+        # The winner was lucky, so fresh seeds are mostly slower; but the setting is the same one.
+        won = final["steps"][int(np.argmin(medians))]
+        same = mannwhitneyu(numbers(won), numbers(made["fresh"][measure]), method="asymptotic")
+        assert same.pvalue > 1e-4
+        acting = {n: r for n, r in space.items() if n != "decay" or measure == "averaged"}
+        sides = {name: range_.border(hyper[name][best]) for name, range_ in acting.items()}
+        assert made["at_border"][measure] == [n for n, side in sides.items() if side is not None]
