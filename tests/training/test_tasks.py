@@ -1,0 +1,70 @@
+"""The tasks of sweeps: data, network, targets and search spaces fit one another."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY
+
+from batchscaling.training import OPTIMIZERS, TASKS, Range, draw, hyperparameters
+from batchscaling.training.data import describe
+from batchscaling.training.loop import MEASURES
+
+EVERY = {**TASKS, "tiny": TINY}
+every_task = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)
+
+
+@every_task
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_space_gives_each_hyperparameter_of_its_optimizer(task, name):
+    hyper = hyperparameters(draw(task.space(name), 50, seed=0))
+    averaged = {"decay"} if "averaged" in task.targets else set()
+    checks = OPTIMIZERS[name].hyper
+    assert set(hyper) == set(checks) | averaged
+    for hyperparameter, check in checks.items():
+        for value in hyper[hyperparameter]:
+            check(hyperparameter, value)
+    for decay in hyper.get("decay", []):
+        assert 0 <= decay < 1
+
+
+def test_a_rate_is_effective_where_there_is_momentum():
+    task = TASKS["digits-mlp"]
+    assert task.space("sgd") == {"lr": task.rates, "decay": Range(2**-8, 1, complement=True)}
+    for name in ("heavy_ball", "nesterov"):
+        space = task.space(name)
+        assert list(space) == ["effective_lr", "momentum", "decay"]
+        assert space["effective_lr"] == task.rates
+        assert space["momentum"].values([0, 1]).tolist() == [0.99, 0]
+    assert list(task.space("adam")) == ["lr", "beta1", "decay"]
+    assert task.space("adam")["lr"] == task.space("adam_without_momentum")["lr"] == task.adam_rates
+    assert "decay" not in TASKS["mnist-cnn-small"].space("adam")
+
+
+@every_task
+def test_small_batches_have_examples_enough_and_large_ones_steps(task):
+    sizes = np.array([2**k for k in range(13)])
+    steps = np.array([task.max_steps(int(size)) for size in sizes])
+    assert (np.diff(steps) <= 0).all()
+    assert (steps >= task.steps).all()
+    assert (np.abs((steps - task.steps) * sizes - task.examples) <= sizes).all()
+
+
+FILES = {"fashion-cnn-small": "fashion_mnist", "mnist-cnn-small": "mnist"}
+HERE = {row.name for row in describe() if row.present}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_targets_are_below_the_loss_of_chance(name):
+    if name in FILES and FILES[name] not in HERE:
+        pytest.skip(f"needs the files of {FILES[name]}")
+    task = EVERY[name]
+    data = task.load()
+    classes = int(data.train_labels.max()) + 1
+    params = task.model.init(torch.Generator().manual_seed(0))
+    assert task.model.apply(params, data.validation_inputs[:5]).shape == (5, classes)
+    assert set(task.targets) <= set(MEASURES)
+    assert "validation" in task.targets
+    assert all(0 < target < np.log(classes) for target in task.targets.values())
+    assert task.patience >= 1
+    # Batches of a sweep are at most the training set.
+    assert len(data.train_inputs) > 50
