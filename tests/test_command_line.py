@@ -1,0 +1,181 @@
+"""The command line: ``batchscaling data``, ``sweep`` and ``results``."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import pytest
+
+from batchscaling.__main__ import main
+
+SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "sgd", "--batch-size", "1437"]
+QUICK = ["--trials=2", "--seeds=1", "--finalists=1", "--final-seeds=1", "--fresh=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder that does not exist yet."""
+    return tmp_path_factory.mktemp("command") / "new" / "sweeps"
+
+
+def status(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    return ended.value.code
+
+
+def assert_one_line(capsys, *parts):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("batchscaling: ")
+    assert captured.err.count("\n") == 1
+    for part in parts:
+        assert part in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["data", "sweep", "results"]),
+        (["data"], ["data sets to download"]),
+        (["sweep"], ["--batch-size", "--ray", "--workers", "settings for each cell (64)"]),
+        (["results"], ["--plot FILE", "--measure"]),
+    ],
+)
+def test_help(capsys, arguments, words):
+    assert status(*arguments, "--help") == 0
+    out = capsys.readouterr().out
+    for word in words:
+        assert word in out
+
+
+def test_sweep_makes_files_and_results_shows_them(folder, tmp_path, capsys):
+    main([*SWEEP, "2000", *QUICK, f"--out={folder}"])
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == f"2 cells are in {folder}"
+    names = [f"digits-mlp-sgd-0{size}.json" for size in (1437, 2000)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    made = json.loads((folder / names[0]).read_text("utf-8"))
+    asked = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 1}
+    assert made["cell"].items() >= {**asked, "search_seed": 0}.items()
+
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    main([*SWEEP, *QUICK, f"--out={folder}"])
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    capsys.readouterr()
+
+    plot = tmp_path / "curves.png"
+    main(["results", str(folder), "--measure=training", f"--plot={plot}"])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == "steps to the training target: median [95 % interval]"
+    assert [line.split()[:3] for line in lines] == [
+        ["digits-mlp", "sgd", "1437"],
+        ["digits-mlp", "sgd", "2000"],
+    ]
+    picture = matplotlib.image.imread(plot)
+    assert min(picture.shape[:2]) > 200
+    assert picture.std() > 0.01
+    plt.close("all")
+
+
+def test_results_of_the_book(capsys, tmp_path):
+    main(["results", "--task=fashion-cnn-small", f"--plot={tmp_path / 'book.svg'}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 21
+    assert (tmp_path / "book.svg").read_text("utf-8").rstrip().endswith("</svg>")
+    plt.close("all")
+
+
+def test_data_lists_what_can_be_had(capsys, monkeypatch):
+    main(["data"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {name: (float(size), unit) for name, size, unit, *_ in lines}
+    assert {"mnist", "fashion_mnist", "cifar10", "tiny_shakespeare", "wikitext2"} <= set(rows)
+    assert all(size >= 0 and unit == "MB" for size, unit in rows.values())
+
+    fetched = []
+    monkeypatch.setattr("batchscaling.training.data.fetch_all", fetched.append)
+    main(["data", "mnist", "wikitext2"])
+    main(["data", "all"])
+    assert list(map(list, fetched)) == [["mnist", "wikitext2"], []]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([*SWEEP, *QUICK, "--task=chess"], ["task is 'chess'", "allowed: ", "'digits-mlp'"]),
+        ([*SWEEP, *QUICK, "--optimizer", "lion"], ["optimizer is 'lion'", "'heavy_ball'"]),
+        ([*SWEEP, *QUICK, "--batch-size", "0"], ["batch_size is 0", "allowed: "]),
+        ([*SWEEP, *QUICK, "--trials=0"], ["trials is 0"]),
+        ([*SWEEP, *QUICK, "--search-seed=-1"], ["search_seed is -1"]),
+        ([*SWEEP, *QUICK, "--workers=0"], ["workers is 0"]),
+        (["results", "nowhere"], ["folder is 'nowhere'"]),
+        (["results", "--task=chess"], ["folder is ", "results of chess"]),
+        (["results", "--measure=speed"], ["measure is 'speed'", "allowed: "]),
+        (["data", "imagenet"], ["imagenet", "allowed: ", "'mnist'"]),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments, parts):
+    monkeypatch.chdir(tmp_path)
+    assert status(*arguments) == 2
+    assert_one_line(capsys, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_in_the_way_are_told(capsys, tmp_path, folder):
+    (tmp_path / "file").touch()
+    assert status(*SWEEP, *QUICK, f"--out={tmp_path / 'file'}") == 2
+    assert_one_line(capsys, "File exists")
+    (tmp_path / "digits-mlp-sgd-01437.json").write_text('{"cell": {"trials": 64}}')
+    assert status(*SWEEP, *QUICK, f"--out={tmp_path}") == 2
+    assert_one_line(capsys, "digits-mlp-sgd-01437.json of another search")
+    assert status("results", tmp_path) == 2
+    assert_one_line(capsys, "digits-mlp-sgd-01437.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "COMMAND"),
+        (["train"], "invalid choice: 'train'"),
+        (["sweep"], "--task, --optimizer, --batch-size"),
+        ([*SWEEP, "many"], "invalid int value: 'many'"),
+    ],
+)
+def test_wrong_usage_is_told(capsys, arguments, part):
+    assert status(*arguments) == 2
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: batchscaling")
+    assert part in error
+
+
+@pytest.mark.parametrize(("name", "extra"), [("torch", "train"), ("ray", "cluster")])
+def test_a_missing_package_comes_with_the_command_that_installs_it(
+    capsys, monkeypatch, tmp_path, name, extra
+):
+    monkeypatch.setitem(sys.modules, name, None)
+    if name == "torch":
+        for module in [key for key in sys.modules if key.startswith("batchscaling.training")]:
+            monkeypatch.delitem(sys.modules, module)
+    assert status(*SWEEP, *QUICK, "--ray=auto", f"--out={tmp_path}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]  # a progress bar may come before
+    assert error.startswith("batchscaling: ")
+    assert error.endswith(f'pip install "batchscaling[{extra}]"')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "batchscaling", "results", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("batchscaling: folder is ")
+    assert done.stderr.count("\n") == 1
+    script = Path(sys.executable).with_name("batchscaling")
+    if script.exists():
+        done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0
+        assert "usage: batchscaling" in done.stdout
