@@ -17,7 +17,7 @@ from tools.measure import PeakMemory
 
 MEMORY = 1.2 * 2**30  # bytes; free Binder's size
 SECONDS = 60  # of one chapter
-PART_SECONDS = 120  # of all chapters of a part
+PART_SECONDS = {"noise": 240}  # of all chapters of a part; others have 120
 BUSY = 1.5  # the machine may be doing other things: `make bench` measures on a quiet one
 
 chapters = pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_run_times_in_the_book():
     assert max(current.values()) < BUSY * SECONDS, current
     for part in {path.parent for path in current}:
         total = sum(time for path, time in current.items() if path.parent == part)
-        assert total < BUSY * PART_SECONDS, current
+        assert total < BUSY * PART_SECONDS.get(part.name, 120), current
 
 
 def test_toc_names_notebooks_that_exist():

@@ -22,6 +22,14 @@ from batchscaling.training.data import (
     tiny_shakespeare,
     wikitext2,
 )
+from batchscaling.training.from_phases import from_phases
+from batchscaling.training.gradient_noise import (
+    NoiseHistory,
+    gradient_products,
+    hessian_product,
+    measure_noise,
+    per_example_gradients,
+)
 from batchscaling.training.loop import evaluation_steps, train
 from batchscaling.training.models import (
     Model,
@@ -77,6 +85,7 @@ __all__ = [
     "DataError",
     "FlipCrop",
     "Model",
+    "NoiseHistory",
     "Optimizer",
     "Range",
     "Schedule",
@@ -100,9 +109,12 @@ __all__ = [
     "fit_shift",
     "fix",
     "from_npz",
+    "from_phases",
     "grid",
+    "gradient_products",
     "heavy_ball",
     "hyperparameters",
+    "hessian_product",
     "lars",
     "layer_rate",
     "linear_decay",
@@ -110,12 +122,14 @@ __all__ = [
     "load_results",
     "lstm",
     "median_interval",
+    "measure_noise",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
     "resnet",
+    "per_example_gradients",
     "resnet20",
     "resnet32",
     "resnet8",
