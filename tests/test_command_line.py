@@ -11,7 +11,7 @@ import pytest
 
 from batchscaling.__main__ import main
 
-SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "sgd", "--batch-size", "1437"]
+SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "heavy_ball", "--batch-size", "256"]
 QUICK = ["--trials=2", "--seeds=1", "--finalists=1", "--final-seeds=1", "--fresh=1"]
 
 
@@ -53,10 +53,10 @@ def test_help(capsys, arguments, words):
 
 
 def test_sweep_makes_files_and_results_shows_them(folder, tmp_path, capsys):
-    main([*SWEEP, "2000", *QUICK, f"--out={folder}"])
+    main([*SWEEP, "512", *QUICK, f"--out={folder}"])
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1] == f"2 cells are in {folder}"
-    names = [f"digits-mlp-sgd-0{size}.json" for size in (1437, 2000)]
+    names = [f"digits-mlp-heavy_ball-00{size}.json" for size in (256, 512)]
     assert sorted(path.name for path in folder.iterdir()) == names
     made = json.loads((folder / names[0]).read_text("utf-8"))
     asked = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 1}
@@ -72,8 +72,8 @@ def test_sweep_makes_files_and_results_shows_them(folder, tmp_path, capsys):
     title, *lines = capsys.readouterr().out.splitlines()
     assert title == "steps to the training target: median [95 % interval]"
     assert [line.split()[:3] for line in lines] == [
-        ["digits-mlp", "sgd", "1437"],
-        ["digits-mlp", "sgd", "2000"],
+        ["digits-mlp", "heavy_ball", "256"],
+        ["digits-mlp", "heavy_ball", "512"],
     ]
     picture = matplotlib.image.imread(plot)
     assert min(picture.shape[:2]) > 200
@@ -130,11 +130,11 @@ def test_files_in_the_way_are_told(capsys, tmp_path, folder):
     (tmp_path / "file").touch()
     assert status(*SWEEP, *QUICK, f"--out={tmp_path / 'file'}") == 2
     assert_one_line(capsys, "File exists")
-    (tmp_path / "digits-mlp-sgd-01437.json").write_text('{"cell": {"trials": 64}}')
+    (tmp_path / "digits-mlp-heavy_ball-00256.json").write_text('{"cell": {"trials": 64}}')
     assert status(*SWEEP, *QUICK, f"--out={tmp_path}") == 2
-    assert_one_line(capsys, "digits-mlp-sgd-01437.json of another search")
+    assert_one_line(capsys, "digits-mlp-heavy_ball-00256.json of another search")
     assert status("results", tmp_path) == 2
-    assert_one_line(capsys, "digits-mlp-sgd-01437.json")
+    assert_one_line(capsys, "digits-mlp-heavy_ball-00256.json")
 
 
 @pytest.mark.parametrize(

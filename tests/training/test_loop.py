@@ -400,7 +400,7 @@ def test_evaluation_normalises_by_the_first_training_examples(data):
 )
 def test_memory_is_bounded(data, rows, batch_size, ghost_size, at_once):
     model = replace(mlp([64, 10]), ghost_size=ghost_size)
-    program = module._Program(data, model, sgd, 0.0, at_once)
+    program = module._Program(data, model, sgd, 0.0, at_once, False)
     size = program._micro(batch_size)
     parts = program._parts(rows, size)
     assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
