@@ -17,7 +17,7 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.usefixtures("tiny_task")
 
 SMALL = {"trials": 4, "seeds": 2, "finalists": 2, "final_seeds": 3, "fresh": 4}
-SIZES = [16, 24, 32, 48, 64, 96]
+SIZES = [16, 32, 64, 96]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def logged(log, hang):
     Parameters
     ----------
     log : Path
-        Folder that gets an empty file for every start of a cell, named by process and cell.
+        Folder that gets an empty file for every start of a cell, named by time, process and cell.
     hang : Cell
         When it starts first, it stops in the middle of its work.
     """
@@ -59,7 +59,7 @@ def logged(log, hang):
         TASKS["tiny"] = tiny.TINY
         train, trained = sweeps.train, []
         first = not list(log.glob(f"*-{cell.file}"))
-        (log / f"{os.getpid()}-{time.time_ns()}-{cell.file}").touch()
+        (log / f"{time.time_ns()}-{os.getpid()}-{cell.file}").touch()
 
         def slow_train(*arguments, **options):
             trained.append(1)
@@ -92,7 +92,8 @@ def killer(log):
 
 
 def starts(log, cell):
-    return [path.name.split("-")[0] for path in sorted(log.glob(f"*-{cell.file}"))]
+    """Return the ids of the processes that started a cell, in order."""
+    return [path.name.split("-")[1] for path in sorted(log.glob(f"*-{cell.file}"))]
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def writes(monkeypatch):
 def test_all_cells_finish_once_though_a_worker_is_killed(
     address, cells, writes, tmp_path, monkeypatch
 ):
-    log, folder, victim = tmp_path / "log", tmp_path / "sweep", cells[2]
+    log, folder, victim = tmp_path / "log", tmp_path / "sweep", cells[1]
     log.mkdir()
     monkeypatch.setattr(module, "run_cell", logged(log, victim))
     killed = killer(log)
@@ -135,19 +136,9 @@ def test_all_cells_finish_once_though_a_worker_is_killed(
         assert found == same
 
 
-def test_errors_of_workers_are_told(address, cells, tmp_path, monkeypatch):
+def test_an_error_in_a_worker_is_told(address, tmp_path):
+    cell = Cell("digits-mlp", "sgd", 16)
     with pytest.raises(ValueError, match=r"^device is 'toaster'; allowed: "):
-        run_sweep(
-            [Cell("digits-mlp", "sgd", 16)], tmp_path, device="toaster", ray=address, progress=False
-        )
+        run_sweep([cell], tmp_path, device="toaster", ray=address, progress=False)
     assert not ray.is_initialized()
-
-    monkeypatch.setattr(module.cluster, "RETRIES", 0)
-    log = tmp_path / "log"
-    log.mkdir()
-    monkeypatch.setattr(module, "run_cell", logged(log, cells[0]))
-    killer(log)
-    with pytest.raises(RuntimeError, match=f"^{cells[0].file} failed: "):
-        run_sweep(cells[:2], tmp_path, ray=address, progress=False)
-    assert not ray.is_initialized()
-    assert not (tmp_path / cells[0].file).exists()
+    assert list(tmp_path.iterdir()) == []
