@@ -35,7 +35,7 @@ _NO_RATE = 1e-30  # stands for an unstable rate: no target is reached with it
 _COARSE_BINS = 32
 _FINE_BINS = 128
 _COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 16, 16)}  # on each axis, the rate first
-_POINTS = {1: (11,), 2: (11, 7), 3: (9, 5, 5)}  # on each axis of a finer grid
+_POINTS = {1: (11,), 2: (13, 9), 3: (9, 5, 5)}  # on each axis of a finer grid
 # The finer grids: whether on the coarse spectrum; their reach, of the rate and of other axes, in
 # cells of the first grid; by what fraction the steps may fall; and how many best points to keep.
 _ROUNDS = (
@@ -48,7 +48,7 @@ _ROUNDS = (
 _MOVES = 2  # so often a grid is laid again around a best point on its edge
 _ABLE = 256  # so many points of the first grid, with the lowest risk, are followed
 _ROWS = 8  # so many rows of the first grid, with the fewest steps, are refined
-_FINALISTS = 1
+_FINALISTS = 8  # compared exactly, where the search ran on fewer bins than the problem has
 _FIRST_TIMES, _TIMES = 32, 16  # looked at for a crossing, at least
 _MOST_LEVELS = 45
 
@@ -146,7 +146,7 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     goals = list(itertools.product(targets, batch_sizes))
     with np.errstate(over="ignore", invalid="ignore"):  # what grows without bound cannot win
         finalists = [
-            _refine(space, coarse, fine, goal, starts, steps)
+            _refine(space, coarse, fine, goal, starts, steps, fine is not problem)
             for goal, (starts, steps) in zip(goals, _starts(space, coarse, goals), strict=True)
         ]
     crossings, points = _choose(problem, space, finalists, goals)
@@ -203,7 +203,7 @@ def _starts(space, problem, goals):
         yield points[rows, steps[rows].argmin(axis=1)], steps.min()
 
 
-def _refine(space, coarse, fine, goal, starts, fewest):
+def _refine(space, coarse, fine, goal, starts, fewest, binned):
     """Return the finalists of a goal after ever finer grids around its starts."""
     target, batch_size = goal
     finalists = []
@@ -220,7 +220,7 @@ def _refine(space, coarse, fine, goal, starts, fewest):
             if space.is_inside(starts[0], before, reach):
                 break
     finalists.sort(key=lambda pair: pair[0])
-    return [point for _, point in finalists[:_FINALISTS]]
+    return [point for _, point in finalists[: _FINALISTS if binned else 1]]
 
 
 def _window(first, last, times):
