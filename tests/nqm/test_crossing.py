@@ -1,5 +1,7 @@
 """Steps to target against a search through every step."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -8,7 +10,10 @@ from reference import diagonal_recursion, recursion
 
 from batchscaling.nqm import (
     SGD,
+    Averaged,
+    ExtrapSGD,
     HeavyBall,
+    Nesterov,
     NoisyQuadratic,
     risk,
     steady_state_risk,
@@ -76,6 +81,62 @@ def test_random_cases_against_every_step(data):
         assert found is None or found > last
     else:
         assert found == expected
+
+
+def usual(kind, situation, rng):
+    """Return an optimizer in one of the situations, on a problem with the highest curvature 1."""
+    oscillating, edge = situation == "oscillating", situation == "near-unstable"
+    momentum = 0.97 if oscillating else rng.uniform(0.2, 0.9)
+    fraction = 1 - 1e-6 if edge else rng.uniform(0.01, 0.9)
+    if kind is SGD:
+        unit, fraction = SGD(1.0), 0.97 if oscillating else fraction
+    else:
+        unit = ExtrapSGD(1.0, momentum, 0.4) if kind is ExtrapSGD else kind(1.0, momentum)
+    return unit.with_lr(fraction * unit.curvature_limit), rng.choice([0.5, 0.95])
+
+
+def defective(kind, rng):
+    """Return an optimizer with a double root at curvature 1 (not SGD), and that root."""
+    if kind is SGD:
+        return SGD(0.6), 0.4
+    momentum = rng.uniform(0.2, 0.9)
+    if kind is HeavyBall:
+        return HeavyBall((1 - np.sqrt(momentum)) ** 2, momentum), np.sqrt(momentum)
+    lr, root = ((1 - momentum) / (1 + momentum)) ** 2, 2 * momentum / (1 + momentum)
+    return (Nesterov(lr, momentum) if kind is Nesterov else ExtrapSGD(lr, momentum, 0.0)), root
+
+
+@pytest.mark.parametrize("bins", [None, 4])
+@pytest.mark.parametrize("situation", ["plain", "oscillating", "defective", "near-unstable"])
+def test_every_optimizer_and_power_against_every_step(situation, bins):
+    # With the parameters, 256 cases; each with a target that is reached, one that holds at the
+    # start, and one below all risks. The decay of an average of a defective optimizer is its root.
+    last, never = 500, 0
+    kinds = (SGD, HeavyBall, Nesterov, ExtrapSGD)
+    cases = itertools.product(kinds, (False, True), (0.0, 0.25, 0.5, 0.75))
+    for seed, (kind, is_averaged, power) in enumerate(cases):
+        rng = np.random.default_rng(seed)
+        curvature, noise = 10 ** rng.uniform(-2, 0, 12), rng.uniform(0.1, 3, 12)
+        problem = NoisyQuadratic(curvature, noise).precondition(power)
+        problem = problem if bins is None else problem.quantize(bins)
+        draw = defective(kind, rng) if situation == "defective" else usual(kind, situation, rng)
+        optimizer, decay = draw
+        optimizer = optimizer.with_lr(optimizer.lr / problem.curvature.max())
+        optimizer = Averaged(optimizer, decay) if is_averaged else optimizer
+        batch_size = 10 ** rng.uniform(0, 4)
+        risks = np.array(list(recursion(problem, optimizer, batch_size, last)))
+        above = risks[rng.integers(1, last)] * rng.choice([0.99, 1 + 1e-6, 1.1])
+        targets = [above, 1.01 * risks[0], 0.9 * risks.min()]
+        found = steps_to_target(problem, optimizer, batch_size, targets)
+        expected = first_at_or_below(risks, above)
+        if expected is None:
+            assert found[0] is None or found[0] > last
+        else:
+            assert found[0] == expected
+        assert found[1] == 0
+        assert found[2] is None or found[2] > last
+        never += found[2] is None
+    assert never > 10
 
 
 def test_an_oscillating_risk_is_crossed_for_the_first_time():
