@@ -42,7 +42,8 @@ def sweep_curves(cells, measure="validation"):
             sizes = np.array([cell.batch_size for cell in curve])
             low, median, high = np.array([cell.interval(measure) for cell in curve]).T
             style, label = NAMES[name]
-            bars = [median - low, np.minimum(high, 4 * median) - median]
+            with np.errstate(invalid="ignore"):  # no bar where the target was not reached
+                bars = [median - low, np.minimum(high, 4 * median) - median]
             axes.errorbar(sizes, median, bars, **look(style), capsize=3, label=label)
             perfect = median[0] * sizes[0] / sizes
             kept = perfect > lowest / 2
