@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.nqm.problem import NoisyQuadratic
+from batchscaling.nqm.problem import require_problem
 from batchscaling.nqm.tuning import tune
 
 
@@ -151,6 +151,5 @@ def lower_bound_steps(problem, batch_size, target):
 
 
 def _examples(problem, examples):
-    if not isinstance(problem, NoisyQuadratic):
-        check.reject("problem", problem, "a NoisyQuadratic")
+    require_problem(problem)
     return check.positive_numbers("examples", examples)

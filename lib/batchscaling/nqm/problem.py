@@ -212,3 +212,9 @@ class NoisyQuadratic:
             f"NoisyQuadratic(dim={self.dim}, {self.curvature.size} curvatures "
             f"from {low:.4g} to {high:.4g})"
         )
+
+
+def require_problem(problem):
+    """Raise a ``ValueError`` unless the argument is a problem."""
+    if not isinstance(problem, NoisyQuadratic):
+        check.reject("problem", problem, "a NoisyQuadratic")

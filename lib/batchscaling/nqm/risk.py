@@ -4,8 +4,8 @@ import numpy as np
 
 from batchscaling import _validation as check
 from batchscaling.nqm import moments
-from batchscaling.nqm.optimizers import Optimizer
-from batchscaling.nqm.problem import NoisyQuadratic
+from batchscaling.nqm.optimizers.base import require_optimizer
+from batchscaling.nqm.problem import require_problem
 
 _MOST_STEPS = 2**62
 
@@ -163,10 +163,8 @@ def require_stable(problem, optimizer):
 
 def require_types(problem, optimizer):
     """Raise a ``ValueError`` unless the two are a problem and an optimizer."""
-    if not isinstance(problem, NoisyQuadratic):
-        check.reject("problem", problem, "a NoisyQuadratic")
-    if not isinstance(optimizer, Optimizer):
-        check.reject("optimizer", optimizer, "an optimizer such as SGD(lr=0.1)")
+    require_problem(problem)
+    require_optimizer("optimizer", optimizer)
 
 
 def whole_steps(steps):

@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from batchscaling import _validation as check
 from batchscaling.nqm import moments
 from batchscaling.nqm.optimizers import SGD, Optimizer
-from batchscaling.nqm.problem import NoisyQuadratic
+from batchscaling.nqm.optimizers.base import require_optimizer
+from batchscaling.nqm.problem import require_problem
 from batchscaling.nqm.risk import whole_steps
 
 
@@ -36,8 +37,7 @@ class Piece:
     steps: int
 
     def __post_init__(self):
-        if not isinstance(self.optimizer, Optimizer):
-            check.reject("optimizer", self.optimizer, "an optimizer such as SGD(lr=0.1)")
+        require_optimizer("optimizer", self.optimizer)
         check.positive("batch_size", self.batch_size)
         check.integer("steps", self.steps, 1)
 
@@ -67,7 +67,7 @@ def schedule_risk(problem, schedule, steps):
     ----------
     Zhang et al. (2019), section 3.6.2 and equation 3.
     """
-    _require_problem(problem)
+    require_problem(problem)
     schedule = tuple(schedule)
     if not schedule or not all(isinstance(piece, Piece) for piece in schedule):
         check.reject("schedule", schedule, "a non-empty sequence of Piece")
@@ -128,7 +128,7 @@ def optimal_lr_schedule(problem, batch_size, steps, *, pieces=50, start=None):
     ----------
     Zhang et al. (2019), section 3.6.2.
     """
-    _require_problem(problem)
+    require_problem(problem)
     batch_size = check.positive("batch_size", batch_size)
     steps = check.integer("steps", steps, 1)
     pieces = min(check.integer("pieces", pieces, 1), steps)
@@ -177,7 +177,7 @@ def fewest_steps_schedule(problem, batch_size, target, *, pieces=50):
     tuple of Piece
         Its length is within 0.1 %, or one step, of the shortest.
     """
-    _require_problem(problem)
+    require_problem(problem)
     target = check.positive("target", target)
     if target >= problem.initial_risk:
         check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
@@ -224,7 +224,7 @@ def optimal_batch_sizes(problem, lr, steps, examples, *, pieces=50):
     -------
     tuple of Piece
     """
-    _require_problem(problem)
+    require_problem(problem)
     optimizer = SGD(lr)
     check.real("lr", lr, 0, 2 / problem.curvature.max(), low_open=True, high_open=True)
     steps = check.integer("steps", steps, 1)
@@ -271,8 +271,3 @@ def _risk_and_gradient(problem, lr, batch_size, lengths):
         gradient[k] = adjoint @ (shrink_slope[k] * before[k] + added_slope[k])
         adjoint = adjoint * shrink[k]
     return risk, gradient
-
-
-def _require_problem(problem):
-    if not isinstance(problem, NoisyQuadratic):
-        check.reject("problem", problem, "a NoisyQuadratic")

@@ -17,7 +17,7 @@ from batchscaling.nqm import moments
 from batchscaling.nqm._lanes import Lanes
 from batchscaling.nqm.crossing import first_crossings
 from batchscaling.nqm.optimizers import Averaged, Optimizer
-from batchscaling.nqm.problem import NoisyQuadratic
+from batchscaling.nqm.problem import NoisyQuadratic, require_problem
 
 # Search coordinates. The learning rate is a fraction of the largest stable one, and its logit is
 # searched, so that small rates and rates close to the limit are both resolved. To the logit
@@ -133,8 +133,7 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     ValueError
         If an argument is out of its range, or the problem starts at or below a target.
     """
-    if not isinstance(problem, NoisyQuadratic):
-        check.reject("problem", problem, "a NoisyQuadratic")
+    require_problem(problem)
     batch_sizes = check.array("batch_sizes", batch_sizes, positive=True)
     targets = np.atleast_1d(check.positive_numbers("target", target))
     if targets.ndim > 1:

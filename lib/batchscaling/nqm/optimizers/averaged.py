@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer
+from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer, require_optimizer
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Averaged(Optimizer):
     decay: float
 
     def __post_init__(self):
-        if not isinstance(self.base, Optimizer):
-            check.reject("base", self.base, "an optimizer such as SGD(lr=0.1)")
+        require_optimizer("base", self.base)
         check.real("decay", self.decay, 0, 1, high_open=True)
 
     def method(self):

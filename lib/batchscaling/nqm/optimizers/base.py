@@ -1,10 +1,12 @@
 """The one contract of all optimizers on the noisy quadratic model."""
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+
+from batchscaling import _validation as check
 
 
 class LinearMethod(NamedTuple):
@@ -67,3 +69,21 @@ class Optimizer(ABC):
         h = np.asarray(curvature, dtype=float)
         axes = (slice(None), slice(None)) + (None,) * h.ndim
         return method.A[axes] + h * np.outer(method.b, method.query)[axes]
+
+
+@dataclass(frozen=True)
+class MomentumOptimizer(Optimizer):
+    """Base of optimizers with momentum: the two hyperparameters that they share."""
+
+    lr: float
+    momentum: float
+
+    def __post_init__(self):
+        check.positive("lr", self.lr)
+        check.real("momentum", self.momentum, 0, 1, high_open=True)
+
+
+def require_optimizer(name, value):
+    """Raise a ``ValueError`` unless `value`, which is called `name`, is an optimizer."""
+    if not isinstance(value, Optimizer):
+        check.reject(name, value, "an optimizer such as SGD(lr=0.1)")

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer
+from batchscaling.nqm.optimizers.base import LinearMethod, MomentumOptimizer
 
 
 @dataclass(frozen=True)
-class ExtrapSGD(Optimizer):
+class ExtrapSGD(MomentumOptimizer):
     r"""Nesterov momentum whose gradient is taken one extrapolation step ahead.
 
     The gradient g is taken at :math:`w + u v - \hat\gamma\,\bar g`, where :math:`\bar g` is the
@@ -31,13 +31,10 @@ class ExtrapSGD(Optimizer):
     Lin et al., "Extrapolation for large-batch training in deep learning", 2020, algorithm 1.
     """
 
-    lr: float
-    momentum: float
     extrapolation: float
 
     def __post_init__(self):
-        check.positive("lr", self.lr)
-        check.real("momentum", self.momentum, 0, 1, high_open=True)
+        super().__post_init__()
         check.real("extrapolation", self.extrapolation, 0)
 
     def method(self):

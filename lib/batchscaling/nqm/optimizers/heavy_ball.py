@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchscaling import _validation as check
-from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer
+from batchscaling.nqm.optimizers.base import LinearMethod, MomentumOptimizer
 
 
 @dataclass(frozen=True)
-class HeavyBall(Optimizer):
+class HeavyBall(MomentumOptimizer):
     r"""Heavy-ball momentum, :math:`v' = \beta v + g`, :math:`\theta' = \theta - \alpha v'`.
 
     The state is :math:`(\theta, v)` and v starts at zero.
@@ -25,13 +24,6 @@ class HeavyBall(Optimizer):
     ----------
     Zhang et al. (2019), equation 5.
     """
-
-    lr: float
-    momentum: float
-
-    def __post_init__(self):
-        check.positive("lr", self.lr)
-        check.real("momentum", self.momentum, 0, 1, high_open=True)
 
     def method(self):
         lr, momentum = self.lr, self.momentum

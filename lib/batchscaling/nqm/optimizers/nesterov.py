@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchscaling import _validation as check
-from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer
+from batchscaling.nqm.optimizers.base import LinearMethod, MomentumOptimizer
 
 
 @dataclass(frozen=True)
-class Nesterov(Optimizer):
+class Nesterov(MomentumOptimizer):
     r"""Nesterov momentum: the gradient is taken where the velocity leads.
 
     :math:`v' = \beta v - \alpha g(\theta + \beta v)`, :math:`\theta' = \theta + v'`. The state is
@@ -26,13 +25,6 @@ class Nesterov(Optimizer):
     ----------
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
-
-    lr: float
-    momentum: float
-
-    def __post_init__(self):
-        check.positive("lr", self.lr)
-        check.real("momentum", self.momentum, 0, 1, high_open=True)
 
     def method(self):
         lr, momentum = self.lr, self.momentum
