@@ -109,6 +109,16 @@ def test_average_is_not_beaten_by_a_grid():
     assert found.steps[0] < 0.8 * tune(PROBLEM, SGD, [16], 0.05).steps[0]
 
 
+def test_more_hyperparameters_never_need_more_steps():
+    problem, sizes = NoisyQuadratic.harmonic(10_000).quantize(100), [1, 2, 64, 1024, 16384]
+    both = tune(problem, Averaged, sizes, 0.01, base=HeavyBall).steps.astype(float)
+    for one in (
+        tune(problem, Averaged, sizes, 0.01, base=SGD),
+        tune(problem, HeavyBall, sizes, 0.01),
+    ):
+        assert np.all(both <= 1.002 * one.steps.astype(float) + 1)
+
+
 @pytest.mark.parametrize("kind", [Nesterov, ExtrapSGD])
 def test_other_optimizers_can_be_tuned(kind):
     plain = tune(PROBLEM, SGD, [16, 65536], 0.05)

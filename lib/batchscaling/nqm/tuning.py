@@ -34,8 +34,8 @@ _HIGHEST_LOGIT = 14.0
 _NO_RATE = 1e-30  # stands for an unstable rate: no target is reached with it
 _COARSE_BINS = 32
 _FINE_BINS = 128
-_COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 16, 16)}  # on each axis, the rate first
-_POINTS = {1: (11,), 2: (13, 9), 3: (9, 5, 5)}  # on each axis of a finer grid
+_COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 24, 24)}  # on each axis, the rate first
+_POINTS = {1: (11,), 2: (13, 9), 3: (9, 7, 7)}  # on each axis of a finer grid
 # The finer grids: whether on the coarse spectrum; their reach, of the rate and of other axes, in
 # cells of the first grid; by what fraction the steps may fall; and how many best points to keep.
 _ROUNDS = (
