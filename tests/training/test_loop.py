@@ -306,6 +306,50 @@ def test_patience_ends_the_slow_and_changes_nothing_else(data, model, patience):
         np.testing.assert_array_equal(patient.losses[name], expected)
 
 
+def same_crossings(exact, bounds):
+    """Return whether a sum stopped, having compared: steps are equal; a loss is exact, or a bound
+    above the target, or not needed.
+    """
+    np.testing.assert_array_equal(bounds.diverged, exact.diverged)
+    for name, target in exact.targets.items():
+        np.testing.assert_array_equal(bounds.crossing(name), exact.crossing(name))
+        found, loss = bounds.losses[name], exact.losses[name]
+        needed = exact.steps <= exact.crossing(name)[:, None]
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(loss) | ~needed)
+        same = np.isclose(found, loss, rtol=1e-5)
+        assert ((found > target) & (found < loss))[~np.isnan(found) & ~same].all()
+        np.testing.assert_allclose(found[:, 0], loss[:, 0], rtol=1e-6)
+    return (bounds.loss < 0.99 * exact.loss).any()
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    validation=st.floats(0.2, 2.5),
+    training=st.floats(0.1, 2.5),
+    averaged=st.floats(0.2, 2.5),
+    patience=st.sampled_from([None, 1, 1.5]),
+)
+def test_bounds_of_losses_give_the_same_steps(data, model, patience, **targets):
+    trials = grid([0, 1], lr=[0.02, 0.1, 0.3, 1e9], momentum=0.9, decay=0.8)
+    task = {"batch_size": 64, "max_steps": 60, "target": targets, "patience": patience}
+    run = partial(train, data, model, heavy_ball, trials, **task)
+    same_crossings(run(), run(exact=False))
+
+
+@pytest.mark.parametrize("at_once", [384, 2**15])
+def test_bounds_of_losses_with_ghost_batches_and_with_left_out_positions(
+    images, sequences, at_once
+):
+    task = {"batch_size": 64, "max_steps": 12, "at_once": at_once}
+    model = resnet32(ghost_size=4, width=2, channels=1)
+    trials = grid(0, lr=[0.01, 0.1, 0.4])
+    run = partial(train, images, model, sgd, trials, target=1.5, **task)
+    assert same_crossings(run(), run(exact=False))
+    task |= {"batch_size": 8, "max_steps": 60, "target": {"validation": 0.5, "training": 0.4}}
+    run = partial(train, sequences, mlp([4, 6, 3]), sgd, trials, **task)
+    assert same_crossings(run(), run(exact=False))
+
+
 def parts_or_whole(data, model, batch_size, parts, **options):
     """Return the results of a batch in parts, and in one."""
     run = partial(train, data, model, batch_size=batch_size, **options)
@@ -559,6 +603,7 @@ BAD = [
     ({"target": {"test": 0.5}}, "measure is 'test'"),
     ({"target": {"validation": 0}}, "target is 0"),
     ({"target": {"averaged": 0.5}}, "trials.hyper is ['lr']"),
+    ({"exact": False}, "exact is False"),
     ({"measures": ["averaged"]}, "trials.hyper is ['lr']"),
     ({"measures": ["test"]}, "measure is 'test'"),
     ({"measures": "training"}, "measures is 'training'"),

@@ -134,10 +134,10 @@ def measure_noise(
                 norms[:, :, step] = torch.cat(program.norms, dim=1)[:, :count].cpu()
                 program.norms.clear()
             now = end
-            scores = program.evaluate("validation")
-            loss[:, column], accuracy[:, column] = (score[:count] for score in scores)
+            scores = program.evaluate("validation", np.arange(count))
+            loss[:, column], _, accuracy[:, column] = scores
             if observe is not None:
-                params = {name: p[:count].detach() for name, p in program.rows[0].items()}
+                params = {name: p[:count].clone() for name, p in program.rows[0].items()}
                 observed.append(observe(end, params))
     return NoiseHistory(
         batch_size // parts, batch_size, norms[0], norms[1], steps, loss, accuracy, observed

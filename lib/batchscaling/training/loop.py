@@ -24,10 +24,11 @@ AT_ONCE = 2**15
 """Examples, over all trials, in one pass. It bounds memory; larger is not faster on a CPU."""
 
 DIVERGED = 1e3
-"""A trial has diverged when its loss is not finite, or above this many times its loss at step 0."""
+"""A trial has diverged when a loss is not finite, or above this many times itself at step 0."""
 
 MEASURES = ("validation", "training", "averaged")
 PRECISIONS = ("float32", "tf32", "bf16")
+_LOOKS = (6, 3, 2, 1)  # a sum that may stop does so after this part of the examples
 _STATISTICS = 512  # training examples that give the statistics of normalised layers
 _AHEAD = 64  # steps whose batches are drawn at once
 
@@ -76,6 +77,7 @@ def train(
     spacing=0.05,
     evaluate_at=None,
     patience=None,
+    exact=True,
     device="cpu",
     precision="float32",
     compiled=False,
@@ -122,6 +124,13 @@ def train(
     patience : float, optional
         At least 1. A trial also ends once it has taken this many times the steps of the fastest
         trial to every target that it has not reached.
+    exact : bool
+        Whether every loss is that of all examples. Otherwise, after step 0, nothing is evaluated
+        that does not bear on a target: the sum over the examples stops once it is above the
+        target, and a loss is left out once its target is reached. The steps to the targets are
+        the same, but for rounding, in less time. `losses` holds a lower bound, above the target,
+        for a sum that stopped, and NaN for what was left out; `accuracy`, and whether a trial has
+        diverged, go by the examples that were looked at.
     device : str or torch.device
         Where to train.
     precision : {"float32", "tf32", "bf16"}
@@ -144,7 +153,8 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is outside its range, or a hyperparameter is missing or unknown.
+        If an argument is outside its range, or a hyperparameter is missing or unknown, or without
+        a target not everything is to be `exact`.
     """
     examples = len(data.train_inputs)
     steps = evaluation_steps(max_steps, spacing=spacing)
@@ -156,6 +166,8 @@ def train(
         allowed = f"{max_steps} steps or more, of at most {examples} examples each"
         reject("batch_size", batch_size, allowed)
     targets, measures = _check_targets(target, measures, trials)
+    if not exact and not targets:
+        reject("exact", exact, "True without a target")
     patience = np.inf if patience is None else real("patience", patience, 1)
     real("label_smoothing", label_smoothing, 0, 1, high_open=True)
     one_of("precision", precision, PRECISIONS)
@@ -181,12 +193,17 @@ def train(
                 program.advance(_draw(streams, trials.seeds[rows], ahead), now, schedule)
                 now += ahead
                 bar.update(ahead)
-            for name in measures:
-                losses[name][rows, column], right = program.evaluate(name)
+            for name in measures if exact or end == 0 else targets:
+                looked, goal = np.arange(len(rows)), np.inf
+                if not exact and end > 0:
+                    looked, goal = np.flatnonzero(waiting[name][rows]), targets[name]
+                    if not len(looked):
+                        continue
+                which = rows[looked]
+                losses[name][which, column], seen, right = program.evaluate(name, looked, goal)
+                diverged[which] |= ~(seen <= DIVERGED * losses[name][which, 0])
                 if name == "validation":
-                    accuracy[rows, column] = right
-            loss = losses["validation"][rows, column]
-            diverged[rows] = ~(loss <= DIVERGED * losses["validation"][rows, 0])
+                    accuracy[which, column] = right
             for name, goal in targets.items():
                 reached = losses[name][rows, column] <= goal
                 waiting[name][rows] &= ~reached
@@ -230,7 +247,7 @@ class _Program:
         initial = [self.model.init(generator(seed, "init")) for seed in seeds.tolist()]
         params = {name: torch.stack([p[name] for p in initial]) for name in initial[0]}
         params = {name: p.to(self.device) for name, p in params.items()}
-        average = dict(params) if "decay" in hyper else {}
+        average = tree_map(torch.clone, params) if "decay" in hyper else {}
         self.rows = params, self.init(params), average, hyper
 
     def keep(self, rows):
@@ -255,7 +272,8 @@ class _Program:
         grads = self._gradients(params, *tree_leaves(batch))
         with torch.no_grad():
             updates, state = self.update(grads, state, params, hyper)
-            params = {name: p + updates[name] for name, p in params.items()}
+            for name, p in params.items():
+                p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
             if self.model.constrain is not None:
                 params = vmap(self.model.constrain)(params)
             if average:
@@ -289,30 +307,49 @@ class _Program:
         return dict(zip(leaves, total, strict=True))
 
     @torch.no_grad()
-    def evaluate(self, measure):
-        """Return the mean loss and the part of correct labels, each of shape (rows,)."""
+    def evaluate(self, measure, rows, goal=np.inf):
+        """Return the mean loss of some rows, that of the examples looked at, and their accuracy.
+
+        The sums of a row stop when its mean loss is above a finite `goal`, whatever the other
+        examples are: the first of the three is a lower bound then, otherwise equal to the second.
+        Each is of shape (rows,).
+        """
         data, params = self.data, self.rows[2 if measure == "averaged" else 0]
         inputs, labels = data.validation_inputs, data.validation_labels
         if measure == "training":
             inputs, labels = (
                 part[: len(labels)] for part in (data.train_inputs, data.train_labels)
             )
-        size = self._micro(len(inputs))
+        counted = (labels >= 0).reshape(len(labels), -1).sum(1).cumsum(0).double()
+        looks = [0, *(-(-len(inputs) // part) for part in (_LOOKS if goal < np.inf else (1,)))]
+        size = self._micro(max(end - first for first, end in pairwise(looks)))
         shown = data.train_inputs[:0]
         if self.model.statistics is not None:
             shown = data.train_inputs[:_STATISTICS]
-        sums = []
-        for part in self._parts(len(tree_leaves(params)[0]), max(size, len(shown))):
-            some = _take(params, part)
-            statistics = ()
+        count = len(tree_leaves(params)[0])
+        sums = counted.new_zeros(3, count)  # of losses, of right labels, of labels
+        places = torch.as_tensor(_in_company(rows), device=self.device)
+        for part in self._parts(len(places), max(size, len(shown))):
+            held = places[part]
+            some = (_take(params, part if len(rows) == count else held),)
             if self.model.statistics is not None:
-                statistics = (vmap(partial(self.model.statistics, inputs=shown))(some),)
-            each = zip(inputs.split(size), labels.split(size), strict=True)
-            sums.append(sum(self._scores(some, statistics, *pair) for pair in each))
-        loss, right = torch.cat(sums, dim=1).double() / (labels >= 0).sum()
-        return loss.cpu().numpy(), right.cpu().numpy()
+                some += (vmap(partial(self.model.statistics, inputs=shown))(*some),)
+            for first, end in pairwise(looks):
+                each = (whole[first:end].split(size) for whole in (inputs, labels))
+                for pair in zip(*each, strict=True):
+                    sums[:2, held] += self._scores(some, *pair)
+                sums[2, held] = counted[end - 1]
+                below = (sums[0, held] <= goal * counted[-1]).cpu().numpy()
+                if not below.any():
+                    break
+                if not below.all():
+                    keep = torch.as_tensor(_in_company(np.flatnonzero(below)), device=self.device)
+                    held, some = held[keep], _take(some, keep)
+        loss, right, looked = sums[:, torch.as_tensor(rows, device=self.device)]
+        found = loss / counted[-1], loss / looked, right / looked
+        return tuple(numbers.cpu().numpy() for numbers in found)
 
-    def _scores(self, params, statistics, inputs, labels):
+    def _scores(self, rows, inputs, labels):
         """Return the sum of losses and the number of correct labels, shape (2, rows)."""
 
         def scores(params, *statistics):
@@ -320,7 +357,7 @@ class _Program:
             loss, right = _cross_entropy(outputs.float(), labels)
             return torch.stack([loss.sum(), right.sum()])
 
-        return vmap(scores, out_dims=1)(params, *statistics)
+        return vmap(scores, out_dims=1)(*rows)
 
     def _micro(self, batch_size):
         """Return the size of a batch's parts, which tear no ghost batch."""

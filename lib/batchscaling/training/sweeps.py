@@ -318,6 +318,7 @@ class _Search:
             max_steps=max_steps,
             target={name: self.task.targets[name] for name in measures or self.task.targets},
             patience=patience,
+            exact=False,
             device=self.device,
             progress=self.progress,
         )

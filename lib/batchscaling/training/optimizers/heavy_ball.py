@@ -1,11 +1,14 @@
 """Stochastic gradient descent with heavy-ball momentum."""
 
+import torch
+
 from batchscaling._validation import positive
 from batchscaling.training.optimizers.base import Optimizer, below_one, zeros
 
 
 def _update(grads, state, params, hyper):
-    velocity = {name: hyper["momentum"] * state[name] + grad for name, grad in grads.items()}
+    momentum = hyper["momentum"]
+    velocity = {name: torch.addcmul(g, momentum, state[name]) for name, g in grads.items()}
     return {name: -hyper["lr"] * v for name, v in velocity.items()}, velocity
 
 

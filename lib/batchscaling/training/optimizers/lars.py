@@ -18,7 +18,7 @@ def _scaled(grad, param, hyper):
     one = torch.ones_like(slope)
     # A tensor of zeros has no size to scale by, and would stay zero at rate 0.
     rate = torch.where(defined, hyper["trust"] * size / torch.where(defined, slope, one), one)
-    return rate * (grad + hyper["weight_decay"] * param)
+    return rate * torch.addcmul(grad, hyper["weight_decay"], param)
 
 
 layer_rate = Optimizer(no_state, _update, {"trust": positive, "weight_decay": nonnegative})

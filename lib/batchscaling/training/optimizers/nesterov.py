@@ -1,15 +1,16 @@
 """Stochastic gradient descent with Nesterov momentum."""
 
+import torch
+
 from batchscaling._validation import positive
 from batchscaling.training.optimizers.base import Optimizer, below_one, zeros
 
 
 def _update(grads, state, params, hyper):
     momentum = hyper["momentum"]
-    velocity = {name: momentum * state[name] + grad for name, grad in grads.items()}
-    return {
-        name: -hyper["lr"] * (grad + momentum * velocity[name]) for name, grad in grads.items()
-    }, velocity
+    velocity = {name: torch.addcmul(g, momentum, state[name]) for name, g in grads.items()}
+    ahead = {name: torch.addcmul(g, momentum, velocity[name]) for name, g in grads.items()}
+    return {name: -hyper["lr"] * a for name, a in ahead.items()}, velocity
 
 
 nesterov = Optimizer(zeros, _update, {"lr": positive, "momentum": below_one})

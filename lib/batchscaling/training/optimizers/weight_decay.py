@@ -1,16 +1,18 @@
 """Weight decay, coupled and decoupled, as parts of a chain."""
 
+import torch
+
 from batchscaling.training.optimizers.base import Optimizer, no_state, nonnegative
 
 
 def _coupled(grads, state, params, hyper):
     decay = hyper["weight_decay"]
-    return {name: grad + decay * params[name] for name, grad in grads.items()}, state
+    return {name: torch.addcmul(grad, decay, params[name]) for name, grad in grads.items()}, state
 
 
 def _decoupled(updates, state, params, hyper):
-    decay = hyper["lr"] * hyper["weight_decay"]
-    return {name: update - decay * params[name] for name, update in updates.items()}, state
+    decay = -hyper["lr"] * hyper["weight_decay"]
+    return {name: torch.addcmul(u, decay, params[name]) for name, u in updates.items()}, state
 
 
 weight_decay = Optimizer(no_state, _coupled, {"weight_decay": nonnegative})
