@@ -8,6 +8,7 @@ Both take turns, on one thread, and the ratio is the median over the turns.
 
 import resource
 import time
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from batchscaling.training import (
     digits,
     grid,
     heavy_ball,
+    loop,
     mlp,
     run_cell,
     simple_cnn,
@@ -91,17 +93,32 @@ def rate(network, model, data, batch_size, trials, steps):
     return 1e6 * np.median(ours), 1e6 * np.median(loops), ratio
 
 
-def evaluation_share(steps=1000):
-    """Return the part of a run's time that its evaluations take, a median."""
+def evaluation_share(steps=1000, **options):
+    """Return the part of a run's time that its evaluations take, a median, and that time."""
     trials = Trials(np.zeros(TRIALS, int), {"lr": np.full(TRIALS, 0.01), "momentum": np.zeros(64)})
     task = {"batch_size": 64, "max_steps": steps}
     data, model = digits(), mlp([64, 64, 10])
     shares = []
     for _ in range(3):
-        with_them = seconds(lambda: train(data, model, heavy_ball, trials, **task))
+        with_them = seconds(lambda: train(data, model, heavy_ball, trials, **task, **options))
         without = seconds(lambda: train(data, model, heavy_ball, trials, spacing=NEVER, **task))
         shares.append(1 - without / with_them)
     return np.median(shares), with_them
+
+
+def share_of_cells(batch_size):
+    """Return the time of a search of digits with its final, and the part of its evaluations."""
+    plain, spent = loop._Program.evaluate, []
+
+    def timed(*arguments):
+        start = time.perf_counter()
+        result = plain(*arguments)
+        spent.append(time.perf_counter() - start)
+        return result
+
+    with mock.patch.object(loop._Program, "evaluate", timed):
+        whole = seconds(lambda: run_cell(Cell("digits-mlp", "heavy_ball", batch_size)))
+    return whole, sum(spent) / whole
 
 
 def main():
@@ -111,22 +128,28 @@ def main():
     for batch_size, steps in ((16, 200), (64, 100), (256, 40)):
         row = rate(ordinary_mlp(), mlp([64, 64, 10]), digits(), batch_size, TRIALS, steps)
         print(f"digits MLP, {TRIALS} trials, B = {batch_size:4}:  %7.1f %8.1f %6.2f x" % row)
-    for size, filters, units, trials, steps in (
-        (14, (8, 16), 64, 24, 12),
-        (28, (32, 64), 1024, 8, 4),
-    ):
+    for size, filters, units, trials in ((14, (8, 16), 64, 24), (28, (32, 64), 1024, 8)):
         model, network = (
             simple_cnn(size, filters=filters, units=units),
             ordinary_cnn(size, filters, units),
         )
         for batch_size in (16, 64, 256):
+            # The first steps of a run take new memory, which is slower than that of later ones.
+            steps = max(5, 320 // batch_size)
             row = rate(network, model, images(size), batch_size, trials, steps)
             name = f"CNN {size} by {size}, filters {filters}, {trials} trials, B = {batch_size}"
             print(f"{name}:  %7.0f %8.0f %6.2f x" % row)
-    share, whole = evaluation_share()
-    print(f"1,000 steps of {TRIALS} trials, B = 64: {whole:.1f} s, evaluations {share:.0%} of it")
-    cell = seconds(lambda: run_cell(Cell("digits-mlp", "heavy_ball", 64)))
-    print(f"one digits cell with its final (B = 64): {cell:.1f} s")
+    print(f"1,000 steps of {TRIALS} trials, B = 64, and the part of it that evaluations take")
+    for name, options in (
+        ("every loss", {}),
+        ("as sweeps do", {"target": 0.05, "exact": False}),  # which none of them reaches
+    ):
+        share, whole = evaluation_share(**options)
+        print(f"{name}: {whole:.1f} s, {share:.0%}")
+    print("one digits cell with its final, three targets, and the part that evaluations take")
+    for batch_size in (16, 64, 256, 1437):
+        whole, share = share_of_cells(batch_size)
+        print(f"B = {batch_size:4}: {whole:.1f} s, {share:.0%}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this process: {peak:.0f} MiB")
 
