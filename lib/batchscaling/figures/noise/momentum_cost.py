@@ -18,7 +18,7 @@ def filling(steps, filled, weights):
     filled : dict of float to ndarray of shape (k,)
         Filled part after each step, for each momentum.
     weights : dict of float to ndarray of shape (k,)
-        Weight of the gradient of each age.
+        Weight of the gradient of each age, from 0 on.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def filling(steps, filled, weights):
     figure, (left, right) = plt.subplots(1, 2)
     for (momentum, part), line in zip(filled.items(), FAMILY[1:], strict=True):
         left.plot(steps, part, **line, label=f"m = {momentum}")
-        right.plot(steps, weights[momentum], **line)
+        right.plot(steps - 1, weights[momentum], **line)
         left.plot(1 / (1 - momentum), 1 - np.exp(-1), "o", color=line["color"])
     left.axhline(1 - np.exp(-1), color=GREY, linewidth=0.8)
     left.set(title="filled part", xlabel="steps", ylim=(0, 1.05))
