@@ -1,8 +1,10 @@
-"""Sweeps on a real Ray cluster on this machine, of two workers of which one is killed."""
+"""Sweeps on a real Ray cluster on this machine: a worker is killed, a node dies, Ctrl-C."""
 
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,8 +23,8 @@ SIZES = [16, 32, 64, 96]
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Start a cluster of two nodes, each with room for one cell, and return its address."""
+def cluster():
+    """Start a cluster of two nodes, each with room for one cell."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -30,9 +32,14 @@ def address():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
     assert not ray.is_initialized()
+
+
+@pytest.fixture
+def address(cluster):
+    return cluster.address
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def cells(tiny_task):
     return [Cell("tiny", "sgd", size, **SMALL) for size in SIZES]
 
 
-def logged(log, hang):
+def logged(log, hang, head=None):
     """Return `run_cell` for workers, which know no task "tiny", that writes down what it does.
 
     Parameters
@@ -49,6 +56,8 @@ def logged(log, hang):
         Folder that gets an empty file for every start of a cell, named by time, process and cell.
     hang : Cell
         When it starts first, it stops in the middle of its work.
+    head : str, optional
+        Id of the node on which it does not.
     """
 
     def run(cell, *, device):
@@ -63,7 +72,8 @@ def logged(log, hang):
 
         def slow_train(*arguments, **options):
             trained.append(1)
-            if cell == hang and first and len(trained) == 2:
+            here = ray.get_runtime_context().get_node_id()
+            if cell == hang and here != head and first and len(trained) == 2:
                 (log / f"hangs-{os.getpid()}").touch()
                 time.sleep(600)
             return train(*arguments, **options)
@@ -134,6 +144,63 @@ def test_all_cells_finish_once_though_a_worker_is_killed(
         found, same = (json.loads(path.read_text("utf-8")) for path in (one, other))
         found["provenance"] = same["provenance"] = None
         assert found == same
+
+
+def test_a_cell_goes_on_elsewhere_when_its_node_dies(cluster, cells, tmp_path, monkeypatch):
+    log, folder = tmp_path / "log", tmp_path / "sweep"
+    log.mkdir()
+    # Which node gets which cell is open: with two cells, one runs beside the head.
+    pair, head = cells[:2], cluster.head_node.node_id
+    node = next(iter(cluster.worker_nodes))
+    runs = [logged(log, cell, head) for cell in pair]
+
+    def remove():
+        while not list(log.glob("hangs-*")):
+            time.sleep(0.01)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=remove, daemon=True)
+    thread.start()
+    both = dict(zip(pair, runs, strict=True))
+    monkeypatch.setattr(module, "run_cell", lambda cell, *, device: both[cell](cell, device=device))
+    try:
+        paths = run_sweep(pair, folder, ray=cluster.address, progress=False)
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    finally:
+        cluster.add_node(num_cpus=1)
+    assert [path.name for path in paths] == [cell.file for cell in pair]
+    assert sorted(len(starts(log, cell)) for cell in pair) == [1, 2]
+
+
+def test_ctrl_c_loses_only_cells_in_flight(address, tmp_path):
+    sizes = [128, 256, 512]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    command = [sys.executable, "-m", "batchscaling", "sweep", "--task=digits-mlp"]
+    command += ["--optimizer=sgd", "--batch-size", *map(str, sizes), *options]
+    process = subprocess.Popen(
+        [*command, f"--out={tmp_path}", f"--ray={address}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        while not list(tmp_path.glob("*.json")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("batchscaling: interrupted;")
+    assert "Traceback" not in out + err
+
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert 1 <= len(before) < len(sizes), "the sweep was over before it could be stopped"
+    cells = [Cell("digits-mlp", "sgd", size, **SMALL) for size in sizes]
+    paths = run_sweep(cells, tmp_path, ray=address, progress=False)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_an_error_in_a_worker_is_told(address, tmp_path):
