@@ -49,7 +49,11 @@ def test_small_batches_have_examples_enough_and_large_ones_steps(task):
     assert (np.abs((steps - task.steps) * sizes - task.examples) <= sizes).all()
 
 
-FILES = {"fashion-cnn-small": "fashion_mnist", "mnist-cnn-small": "mnist"}
+FILES = {
+    f"{start}-cnn{end}": file
+    for start, file in (("fashion", "fashion_mnist"), ("mnist", "mnist"))
+    for end in ("", "-small")
+}
 HERE = {row.name for row in describe() if row.present}
 
 
