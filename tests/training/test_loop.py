@@ -336,6 +336,15 @@ def test_bounds_of_losses_give_the_same_steps(data, model, patience, **targets):
     same_crossings(run(), run(exact=False))
 
 
+def test_bounds_of_losses_of_two_examples(images):
+    two = {"validation_inputs": images.validation_inputs[:2]}
+    few = replace(images, **two, validation_labels=images.validation_labels[:2])
+    task = {"batch_size": 64, "max_steps": 20, "target": 0.5}
+    model, trials = simple_cnn(8, filters=(2, 4), units=8), grid([0, 1], lr=[0.1, 0.3])
+    run = partial(train, few, model, sgd, trials, **task)
+    assert same_crossings(run(), run(exact=False))
+
+
 @pytest.mark.parametrize("at_once", [384, 2**15])
 def test_bounds_of_losses_with_ghost_batches_and_with_left_out_positions(
     images, sequences, at_once

@@ -321,7 +321,8 @@ class _Program:
                 part[: len(labels)] for part in (data.train_inputs, data.train_labels)
             )
         counted = (labels >= 0).reshape(len(labels), -1).sum(1).cumsum(0).double()
-        looks = [0, *(-(-len(inputs) // part) for part in (_LOOKS if goal < np.inf else (1,)))]
+        parts = _LOOKS if goal < np.inf else (1,)
+        looks = sorted({0, *(-(-len(inputs) // part) for part in parts)})
         size = self._micro(max(end - first for first, end in pairwise(looks)))
         shown = data.train_inputs[:0]
         if self.model.statistics is not None:
