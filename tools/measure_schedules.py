@@ -42,6 +42,9 @@ from batchscaling.training import (
 )
 from batchscaling.training.provenance import provenance
 
+AT_ONCE = 3 * 2**11
+"""Images in one pass, over all seeds: the wide network keeps about 6 MB for each."""
+
 FACTOR = 5
 FOLDER = Path(__file__).parents[1] / "data" / "noise"
 
@@ -92,6 +95,7 @@ def run(schedule, data, model, seeds, device):
         measures=("training",),
         evaluate_at=evaluate_at,
         device=device,
+        at_once=AT_ONCE,
         progress=True,
     )
     return {
