@@ -32,7 +32,7 @@ def two_lines(batch_sizes, steps, examples, least):
     axes.plot(batch_sizes, line, **look("theory", marker=False), label="perfect scaling, E / B")
     axes.axhline(least, color=GREY, linestyle="--", label="least number of steps, S")
     axes.plot(batch_sizes, steps, **look("SGD"), label="SGD, best rate")
-    axes.axvline(critical, color=LIMIT, linewidth=1)
+    axes.axvline(critical, ymax=0.6, color=LIMIT, linewidth=1)  # ends below the legend
     _note(axes, "critical batch size", (critical, 12 * least))
     _batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="steps to the target", yscale="log", ylim=(least / 2.5, steps.max() * 2))
