@@ -1,7 +1,7 @@
 """Every chapter: its anatomy, its stored results, its time and its memory.
 
-The book's build has executed each chapter once, through the cache in `_build`; nbval executes it
-once more here and compares.
+The book's build has executed each chapter once (`tools/execute.py`), through the cache in
+`_build`; nbval executes it once more here and compares.
 """
 
 import copy
@@ -56,6 +56,7 @@ def test_run_times_in_the_book():
     seconds = {}
     for record in sorted(cache.list_cache_records(), key=lambda record: record.created):
         seconds[record.uri] = record.data["execution_seconds"]
+    assert not cache.list_project_records(), "the site's builder executed a chapter once more"
     current = {path: seconds[str(path)] for path in book.chapters()}
     assert max(current.values()) < BUSY * SECONDS, current
     for part in {path.parent for path in current}:

@@ -30,7 +30,7 @@ BOX = re.compile(
     re.S,
 )
 BOX_LAST_LINE = re.compile(
-    r"^Reading: about \d+ minutes? · Running: about \d+ seconds? · You need: .+$", re.M
+    r"^Reading: about \d+ minutes? · Running: about (?P<seconds>\d+) seconds? · You need: .+$", re.M
 )
 EXERCISE = re.compile(r"^`{3,}\{exercise\}[^\n]*\n:label: (?P<label>\S+)$", re.M)
 SOLUTION = re.compile(r"^`{3,}\{solution-start\} (?P<label>\S+)\n(?P<options>(?::.*\n)*)", re.M)

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools import anatomy, book, filled
+from tools import anatomy, book, filled, parallel
 from tools.setup_cell import setup_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id
@@ -61,9 +61,9 @@ def refresh(path):
 if __name__ == "__main__":
     paths = [Path(name).resolve() for name in sys.argv[1:]] or book.chapters()
     found = 0
-    for chapter in paths:
-        refresh(chapter)
-        print(f"refreshed {chapter.relative_to(book.ROOT)}")
+    for chapter, done in parallel.finished(refresh, paths, parallel.cores()):
+        done.result()
+        print(f"refreshed {chapter.relative_to(book.ROOT)}", flush=True)
         for problem in anatomy.problems(chapter):
             found += 1
             print(f"  {problem}")
