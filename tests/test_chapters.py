@@ -145,8 +145,8 @@ def small_chapter():
     return nbformat.v4.new_notebook(metadata=copy.deepcopy(book.METADATA), cells=cells)
 
 
-def problems(notebook, tmp_path):
-    path = tmp_path / "nqm" / "01_small.ipynb"
+def problems(notebook, tmp_path, name="nqm/02_momentum"):
+    path = tmp_path / f"{name}.ipynb"
     path.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, path)
     return anatomy.problems(path)
@@ -253,6 +253,22 @@ BROKEN = {
     "no explorer": (edit(3, "batchscaling.widgets", "batchscaling"), "explorer: uses nothing"),
     "unknown reference": (edit(2, "zhang2019", "nobody"), "citations: cites 'nobody'"),
     "no reference": (edit(2, "{cite:t}`zhang2019`", "the paper"), "citations: cites nothing"),
+    "called earlier": (
+        edit(4, "rises.", "rises, as [an earlier chapter](../noise/01_thermometer.ipynb) says."),
+        "order: calls noise/01_thermometer 'earlier'",
+    ),
+    "called previous": (
+        edit(4, "rises.", "rises. In the previous chapter, {doc}`03_preconditioning`, it fell."),
+        "order: calls nqm/03_preconditioning 'previous chapter'",
+    ),
+    "called next": (
+        edit(4, "rises.", "rises: see the [next chapter](04_averaging.ipynb)."),
+        "order: calls nqm/04_averaging 'next chapter'",
+    ),
+    "called later": (
+        edit(4, "rises.", "rises. {doc}`The chapter on SGD <01_sgd>` later shows why."),
+        "order: calls nqm/01_sgd 'later'",
+    ),
     "widget state": (
         lambda nb: nb.metadata.update(widgets={}),
         "metadata: metadata is not",
@@ -287,6 +303,33 @@ def test_long_cells_on_the_whole_are_reported(tmp_path):
         if cell.cell_type == "code":
             cell.source = "1\n" * 9 + cell.source
     assert "lengths: median of 10 lines a code cell; allowed: 8" in problems(notebook, tmp_path)
+
+
+def test_chapters_called_by_their_order_are_found(tmp_path):
+    notebook = small_chapter()
+    notebook.cells[4].source = (
+        "An earlier chapter, {doc}`01_sgd`, and [the last chapter](01_sgd.ipynb) lead here. "
+        "[The next chapter](03_preconditioning.ipynb) goes on. Later, {doc}`04_averaging` ends it. "
+        "The notation is {doc}`elsewhere <../appendix/notation>`, two lines later."
+    )
+    assert problems(notebook, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("nqm/01_sgd", "last chapter"),
+        ("nqm/01_sgd", "chapters before"),
+        ("networks/03_measured_curves", "next chapter"),
+        ("networks/03_measured_curves", "later part"),
+    ],
+)
+def test_no_chapter_comes_before_the_first_or_after_the_last(name, text, tmp_path):
+    notebook = small_chapter()
+    notebook.cells[4].source += f" The {text} says why."
+    message = f"order: speaks of {text!r}; _toc.yml has none"
+    assert message in problems(notebook, tmp_path, name)
+    assert problems(notebook, tmp_path) == []
 
 
 def test_every_check_has_a_broken_chapter():
