@@ -56,11 +56,15 @@ DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?:e[+-]?\d+)?(?![\w.])", re.I)
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook, the folder in `chapters/` that it belongs to, and its file's name."""
+    """A notebook and its name, such as ``"nqm/01_sgd"``."""
 
     notebook: nbformat.NotebookNode
-    folder: str
     name: str
+
+    @property
+    def folder(self):
+        """The folder in `chapters/` that it belongs to."""
+        return self.name.split("/")[0]
 
     @property
     def code(self):
@@ -226,11 +230,10 @@ def citations(chapter):
 
 def order(chapter):
     """Chapters that the text calls earlier, previous, next or later are so."""
-    places = [f"{path.parent.name}/{path.stem}" for path in book.chapters()]
-    here = f"{chapter.folder}/{chapter.name}"
-    if here not in places:
+    places = [book.name(path) for path in book.chapters()]
+    if chapter.name not in places:
         return
-    place = places.index(here)
+    place = places.index(chapter.name)
     for words, link in links(chapter.markdown):
         target = (link["doc"] or link["file"]).removesuffix(".ipynb")
         target = target.removeprefix("../") if "/" in target else f"{chapter.folder}/{target}"
@@ -306,7 +309,7 @@ CHECKS = (
 
 def problems(path):
     """Return all problems of the chapter at `path`, one line each."""
-    chapter = Chapter(nbformat.read(path, as_version=4), path.parent.name, path.stem)
+    chapter = Chapter(nbformat.read(path, as_version=4), book.name(path))
     return [f"{check.__name__}: {problem}" for check in CHECKS for problem in check(chapter)]
 
 

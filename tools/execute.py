@@ -46,7 +46,7 @@ def execute(paths, cache, processes):
     """Execute chapters, store each result in `cache` and say so; return the names that failed."""
     failed = []
     for count, (path, future) in enumerate(parallel.finished(run, paths, processes), 1):
-        name = f"{path.parent.name}/{path.stem}"
+        name = book.name(path)
         if error := future.exception():
             failed.append(name)
             print(f"{name} failed: {type(error).__name__}\n{error}", flush=True)
