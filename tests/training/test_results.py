@@ -118,6 +118,45 @@ def test_a_file_that_is_no_result_is_told(tmp_path, content):
         load_results(tmp_path)
 
 
+def test_what_is_no_cells_own_file_is_left_out_and_named(tmp_path):
+    write(tmp_path, record(), record(batch_size=32))
+    own = [cell.record for cell in load_results(tmp_path)]
+    name = "digits-mlp-heavy_ball-00016"
+    text = (tmp_path / f"{name}.json").read_text()
+    (tmp_path / f"._{name}.json").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / f"{name} (conflicted copy).json").write_text(text)
+    (tmp_path / "folder.json").mkdir()
+    with pytest.warns(UserWarning) as caught:
+        assert [cell.record for cell in load_results(tmp_path)] == own
+    (warning,) = caught
+    for left_out in (f"._{name}.json", f"{name} (conflicted copy).json", "folder.json"):
+        assert repr(left_out) in str(warning.message)
+    assert str(tmp_path) in str(warning.message)
+
+
+def test_a_lone_copy_counts_and_two_without_the_original_are_told(tmp_path):
+    text = json.dumps(record())
+    (tmp_path / "one copy.json").write_text(text)
+    assert len(load_results(tmp_path)) == 1
+    (tmp_path / "two copy.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^folder is .*heavy_ball-00016.json.*'two copy.json'"):
+        load_results(tmp_path)
+
+
+def test_a_mark_of_the_byte_order_does_no_harm(tmp_path):
+    write(tmp_path, record())
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(record()), encoding="utf-8-sig")
+    assert [cell.record for cell in load_results(tmp_path)] == [record()]
+
+
+def test_the_batch_size_is_the_one_that_was_trained(tmp_path):
+    write(tmp_path, record(batch_size=5000, trained_batch_size=1437))
+    (cell,) = load_results(tmp_path)
+    assert cell.batch_size == 1437
+    assert table([cell]).splitlines()[1].split()[2] == "1437"
+
+
 @pytest.mark.parametrize("call", [CellResult.tuned, CellResult.interval])
 @pytest.mark.parametrize("measure", ["training", "test", None])
 def test_a_measure_without_a_target_is_told(call, measure):

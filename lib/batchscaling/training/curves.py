@@ -249,7 +249,9 @@ def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
 def _curve(name, batch_sizes, steps):
     batch_sizes = array("batch_sizes", batch_sizes, positive=True)
     steps = array(name, steps, positive=True)
-    if steps.shape != batch_sizes.shape or len(steps) < 2:
-        allowed = f"two numbers or more, as many as batch sizes ({len(batch_sizes)})"
+    if steps.shape != batch_sizes.shape:
+        allowed = f"as many as batch sizes, ({len(batch_sizes)},)"
         reject(name, f"an array of shape {steps.shape}", allowed)
+    if len(np.unique(batch_sizes)) < 2:
+        reject("batch_sizes", batch_sizes.tolist(), "two different ones or more")
     return batch_sizes, steps
