@@ -87,6 +87,6 @@ class Objective:
             return value.item(), slope.numpy()
 
         flat = torch.cat([p.flatten() for p in start.values()]).double().numpy()
-        limits = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-7}
+        limits = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-6}
         found = minimize(value_and_slope, flat, jac=True, method="L-BFGS-B", options=limits)
         return replace(objective, minimum=found.fun)

@@ -224,7 +224,6 @@ class _Search:
         self.cell, self.device, self.progress = cell, device, progress
         self.task = TASKS[cell.task]
         self.data = self.task.load()
-        self.objective = self.task.objective(self.data)
         self.batch_size = min(cell.batch_size, len(self.data.train_inputs))
         self.max_steps = self.task.max_steps(self.batch_size)
         self.space = self.task.space(cell.optimizer)
@@ -318,7 +317,7 @@ class _Search:
             batch_size=self.batch_size,
             max_steps=max_steps,
             target={name: self.task.targets[name] for name in measures or self.task.targets},
-            objective=self.objective,
+            objective=self.task.objective,
             patience=patience,
             exact=False,
             device=self.device,

@@ -1,7 +1,8 @@
 """The tasks of the book's sweeps: data, network, targets and search spaces."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from batchscaling.training.data import digits, fashion_mnist, mnist
 from batchscaling.training.models import Model, mlp, simple_cnn, softmax_regression
@@ -77,11 +78,12 @@ class Task:
             return OPTIMIZERS[name]
         return chain(fix(weight_decay, weight_decay=self.weight_decay), OPTIMIZERS[name])
 
-    def objective(self, data):
-        """Return the `Objective` of the task's data, or None if no target needs it."""
+    @cached_property
+    def objective(self):
+        """The `Objective` of the task's data, or None if no target needs it."""
         if not any(name.endswith("objective") for name in self.targets):
             return None
-        return Objective.of(data, self.model, self.weight_decay)
+        return Objective.of(self.load(), self.model, self.weight_decay)
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
@@ -129,6 +131,18 @@ def _small_cnn(load, target):
     )
 
 
+_SOFTMAX = Task(
+    load=lambda: mnist(size=14),
+    model=softmax_regression(14 * 14, 10),
+    targets={"objective": 0.01},
+    rates=Range(2**-7, 2**2),
+    adam_rates=Range(2**-12, 2**-3),
+    examples=2_000_000,
+    steps=2_000,
+    patience=2.0,
+    weight_decay=1e-4,
+)
+
 TASKS = {
     "digits-mlp": Task(
         load=digits,
@@ -143,17 +157,9 @@ TASKS = {
     "fashion-cnn-small": _small_cnn(fashion_mnist, 0.55),
     "mnist-cnn": _cnn(mnist, 0.06),
     "mnist-cnn-small": _small_cnn(mnist, 0.2),
-    "mnist-softmax": Task(
-        load=lambda: mnist(size=14),
-        model=softmax_regression(14 * 14, 10),
-        targets={"objective": 0.01, "averaged_objective": 0.01},
-        rates=Range(2**-7, 2**2),
-        adam_rates=Range(2**-12, 2**-3),
-        examples=2_000_000,
-        steps=2_000,
-        patience=2.0,
-        weight_decay=1e-4,
-        least_fresh=2**-14,
+    "mnist-softmax": _SOFTMAX,
+    "mnist-softmax-averaged": replace(
+        _SOFTMAX, targets={"averaged_objective": 0.01}, least_fresh=2**-14
     ),
 }
 """The tasks of sweeps by name."""
