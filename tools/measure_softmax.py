@@ -11,6 +11,7 @@ core.
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,7 @@ def path(regression, quadratic, vectors):
 def _along(vectors, matrix):
     """Return the sum of a matrix's diagonal in the eigenbasis over each group."""
     diagonal = np.einsum("ij,ij->j", vectors, matrix @ vectors)
-    pairs = zip(GROUPS, GROUPS[1:], strict=False)
-    return [float(diagonal[first:end].sum()) for first, end in pairs]
+    return [float(diagonal[first:end].sum()) for first, end in pairwise(GROUPS)]
 
 
 def main(file):
