@@ -7,6 +7,7 @@ Parameters are one vector: the row of W of the first input, then that of the sec
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
@@ -105,8 +106,11 @@ class SoftmaxRegression:
     """
 
     def __init__(self, inputs, labels, *, weight_decay):
-        inputs = np.asarray(inputs, dtype=np.float64)
-        inputs = check.array("inputs", inputs.reshape(len(inputs), -1), ndim=2)
+        inputs = np.asarray(inputs)
+        if inputs.ndim < 1:
+            check.reject("inputs", inputs, "an array of at least one dimension")
+        flat = inputs.reshape(len(inputs), prod(inputs.shape[1:]))
+        inputs = check.array("inputs", flat, ndim=2)
         self.inputs = np.column_stack([inputs, np.ones(len(inputs))])
         labels = np.asarray(labels)
         if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu" or labels.min() < 0:
