@@ -62,6 +62,13 @@ def test_the_interval_is_that_of_the_median_of_fresh_steps():
     assert cell.interval() == median_interval(steps) == (105, 109.5, 114)
 
 
+def test_the_first_measure_is_the_one_that_is_meant():
+    made = record(best={"objective": 0}, fresh={"objective": [3, 4, 5, 6, 7]})
+    made = CellResult.of({**made, "steps": {"objective": [[3, 4]] * 3}})
+    assert made.interval() == (3, 5, 7)
+    assert made.tuned() == {"lr": 0.1, "momentum": 0.0}
+
+
 def test_tuned_hyperparameters_are_those_that_act_on_the_measure():
     both = {"validation": 2, "averaged": 0}
     cell = CellResult.of(record(best=both))
@@ -158,7 +165,7 @@ def test_the_batch_size_is_the_one_that_was_trained(tmp_path):
 
 
 @pytest.mark.parametrize("call", [CellResult.tuned, CellResult.interval])
-@pytest.mark.parametrize("measure", ["training", "test", None])
+@pytest.mark.parametrize("measure", ["training", "test", 1])
 def test_a_measure_without_a_target_is_told(call, measure):
     with pytest.raises(ValueError, match=r"^measure is .*allowed: one of 'validation', 'averaged'"):
         call(CellResult.of(record()), measure)
@@ -244,6 +251,6 @@ def test_a_measured_file_agrees_with_itself(path):
         won = final["steps"][int(np.argmin(medians))]
         same = mannwhitneyu(numbers(won), numbers(made["fresh"][measure]), method="asymptotic")
         assert same.pvalue > 1e-4
-        acting = {n: r for n, r in space.items() if n != "decay" or measure == "averaged"}
+        acting = {n: r for n, r in space.items() if n != "decay" or "averaged" in measure}
         sides = {name: range_.border(hyper[name][best]) for name, range_ in acting.items()}
         assert made["at_border"][measure] == [n for n, side in sides.items() if side is not None]

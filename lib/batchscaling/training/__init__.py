@@ -40,11 +40,13 @@ from batchscaling.training.models import (
     resnet20,
     resnet32,
     simple_cnn,
+    softmax_regression,
     transformer,
     transformer_lm,
     vgg11,
     wide_resnet,
 )
+from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
     Optimizer,
     adam,
@@ -86,6 +88,7 @@ __all__ = [
     "FlipCrop",
     "Model",
     "NoiseHistory",
+    "Objective",
     "Optimizer",
     "Range",
     "Schedule",
@@ -137,6 +140,7 @@ __all__ = [
     "run_sweep",
     "sgd",
     "simple_cnn",
+    "softmax_regression",
     "step_drops",
     "summarise",
     "tiny_shakespeare",

@@ -26,7 +26,7 @@ AT_ONCE = 2**15
 DIVERGED = 1e3
 """A trial has diverged when a loss is not finite, or above this many times itself at step 0."""
 
-MEASURES = ("validation", "training", "averaged")
+MEASURES = ("validation", "training", "averaged", "objective", "averaged_objective")
 PRECISIONS = ("float32", "tf32", "bf16")
 _LOOKS = (6, 3, 2, 1)  # a sum that may stop does so after this part of the examples
 _STATISTICS = 512  # training examples that give the statistics of normalised layers
@@ -72,6 +72,7 @@ def train(
     max_steps,
     target=None,
     measures=("validation",),
+    objective=None,
     schedule=constant,
     label_smoothing=0.0,
     spacing=0.05,
@@ -110,7 +111,11 @@ def train(
     measures : sequence of str
         What to evaluate beside "validation": "training" is the loss of the first training
         examples, as many as there are for validation; "averaged" is the validation loss of the
-        averaged parameters. Measures with a target are evaluated in any case.
+        averaged parameters; "objective" is the excess of the whole training objective, and
+        "averaged_objective" that of the averaged parameters. Measures with a target are evaluated
+        in any case.
+    objective : Objective, optional
+        What the last two measures need.
     schedule : Schedule
         How the learning rate changes.
     label_smoothing : float
@@ -166,6 +171,8 @@ def train(
         allowed = f"{max_steps} steps or more, of at most {examples} examples each"
         reject("batch_size", batch_size, allowed)
     targets, measures = _check_targets(target, measures, trials)
+    if objective is None and any(name.endswith("objective") for name in measures):
+        reject("objective", objective, "an Objective for the measures that are named after it")
     if not exact and not targets:
         reject("exact", exact, "True without a target")
     patience = np.inf if patience is None else real("patience", patience, 1)
@@ -175,7 +182,8 @@ def train(
     at_once = integer("at_once", at_once, 3 * model.ghost_size)
     hyper = _check_hyper(optimizer, schedule, trials, device)
 
-    program = _Program(data.to(device), model, optimizer, label_smoothing, at_once, compiled)
+    data = data.to(device)
+    program = _Program(data, model, optimizer, label_smoothing, at_once, compiled, objective)
     rows = _in_company(np.arange(len(trials.seeds)))
     program.start(trials.seeds[rows], _take(hyper, rows))
     streams = {seed: _Stream(seed, data, batch_size) for seed in trials.seeds.tolist()}
@@ -228,8 +236,8 @@ class _Program:
     in another order would differ in their last bits.
     """
 
-    def __init__(self, data, model, optimizer, label_smoothing, at_once, compiled):
-        self.data, self.model = data, model
+    def __init__(self, data, model, optimizer, label_smoothing, at_once, compiled, objective=None):
+        self.data, self.model, self.objective = data, model, objective
         self.at_once = at_once
         self.device = data.train_inputs.device
         self.init = vmap(optimizer.init)
@@ -314,12 +322,11 @@ class _Program:
         examples are: the first of the three is a lower bound then, otherwise equal to the second.
         Each is of shape (rows,).
         """
-        data, params = self.data, self.rows[2 if measure == "averaged" else 0]
-        inputs, labels = data.validation_inputs, data.validation_labels
-        if measure == "training":
-            inputs, labels = (
-                part[: len(labels)] for part in (data.train_inputs, data.train_labels)
-            )
+        data, params = self.data, self.rows[2 if measure.startswith("averaged") else 0]
+        inputs, labels = self._examples(measure)
+        beside = torch.zeros(len(tree_leaves(params)[0]), dtype=torch.double, device=self.device)
+        if measure.endswith("objective"):
+            beside = self.objective.beside_loss(params)
         counted = (labels >= 0).reshape(len(labels), -1).sum(1).cumsum(0).double()
         parts = _LOOKS if goal < np.inf else (1,)
         looks = sorted({0, *(-(-len(inputs) // part) for part in parts)})
@@ -340,15 +347,24 @@ class _Program:
                 for pair in zip(*each, strict=True):
                     sums[:2, held] += self._scores(some, *pair)
                 sums[2, held] = counted[end - 1]
-                below = (sums[0, held] <= goal * counted[-1]).cpu().numpy()
+                below = (sums[0, held] <= (goal - beside[held]) * counted[-1]).cpu().numpy()
                 if not below.any():
                     break
                 if not below.all():
                     keep = torch.as_tensor(_in_company(np.flatnonzero(below)), device=self.device)
                     held, some = held[keep], _take(some, keep)
-        loss, right, looked = sums[:, torch.as_tensor(rows, device=self.device)]
-        found = loss / counted[-1], loss / looked, right / looked
+        rows = torch.as_tensor(rows, device=self.device)
+        loss, right, looked = sums[:, rows]
+        found = loss / counted[-1] + beside[rows], loss / looked + beside[rows], right / looked
         return tuple(numbers.cpu().numpy() for numbers in found)
+
+    def _examples(self, measure):
+        """Return the inputs and labels that a measure looks at."""
+        data = self.data
+        if measure in ("validation", "averaged"):
+            return data.validation_inputs, data.validation_labels
+        first = len(data.validation_labels) if measure == "training" else len(data.train_labels)
+        return data.train_inputs[:first], data.train_labels[:first]
 
     def _scores(self, rows, inputs, labels):
         """Return the sum of losses and the number of correct labels, shape (2, rows)."""
@@ -481,8 +497,10 @@ def _check_targets(target, measures, trials):
     if isinstance(measures, str) or not isinstance(measures, Iterable):
         reject("measures", measures, f"a sequence of {', '.join(MEASURES)}")
     named = [one_of("measure", name, MEASURES) for name in (*target, *measures)]
-    if "averaged" in named and "decay" not in trials.hyper:
-        reject("trials.hyper", sorted(trials.hyper), 'a column "decay" for the measure "averaged"')
+    averaged = [name for name in named if name.startswith("averaged")]
+    if averaged and "decay" not in trials.hyper:
+        allowed = f'a column "decay" for the measure "{averaged[0]}"'
+        reject("trials.hyper", sorted(trials.hyper), allowed)
     goals = {name: positive("target", value) for name, value in target.items()}
     return goals, list(dict.fromkeys(["validation", *named]))
 

@@ -60,21 +60,31 @@ class CellResult:
             record,
         )
 
-    def tuned(self, measure="validation"):
+    def tuned(self, measure=None):
         """Return the best setting's hyperparameters, a dict of str to float; empty if none.
 
-        The decay of averaged parameters is one of them for the measure "averaged" only.
+        The decay of averaged parameters is one of them for measures of these only. Without a
+        name, the measure is the first one.
         """
-        best = self.best[one_of("measure", measure, self.best)]
+        measure = self._measure(measure)
+        best = self.best[measure]
         if best is None:
             return {}
-        acting = [name for name in self.hyper if name != "decay" or measure == "averaged"]
+        acting = [name for name in self.hyper if acts(name, measure)]
         return {name: float(self.hyper[name][best]) for name in acting}
 
-    def interval(self, measure="validation"):
+    def interval(self, measure=None):
         """Return the median of the fresh steps and its 95 % interval: low, median, high."""
-        steps = self.fresh[one_of("measure", measure, self.fresh)]
+        steps = self.fresh[self._measure(measure)]
         return median_interval(steps) if len(steps) else (np.inf, np.inf, np.inf)
+
+    def _measure(self, name):
+        return next(iter(self.best)) if name is None else one_of("measure", name, self.best)
+
+
+def acts(hyperparameter, measure):
+    """Return whether a hyperparameter has an effect on a measure: a decay only on averages."""
+    return hyperparameter != "decay" or measure.startswith("averaged")
 
 
 def load_results(folder=None, task=None):

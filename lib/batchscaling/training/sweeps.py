@@ -23,7 +23,7 @@ from batchscaling._validation import integer, one_of, reject
 from batchscaling.training import cluster
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
-from batchscaling.training.results import CellResult, file_name, read
+from batchscaling.training.results import CellResult, acts, file_name, read
 from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
@@ -279,7 +279,7 @@ class _Search:
         """Return the names and sides of the ranges at whose border a setting lies."""
         if setting is None:
             return []
-        acting = {n: r for n, r in self.space.items() if n != "decay" or measure == "averaged"}
+        acting = {n: r for n, r in self.space.items() if acts(n, measure)}
         sides = {name: r.border(self.values[name][setting]) for name, r in acting.items()}
         return [(name, side) for name, side in sides.items() if side is not None]
 
@@ -316,11 +316,12 @@ class _Search:
         return train(
             self.data,
             self.task.model,
-            OPTIMIZERS[self.cell.optimizer],
+            self.task.optimizer(self.cell.optimizer),
             trials,
             batch_size=self.batch_size,
             max_steps=max_steps,
             target={name: self.task.targets[name] for name in measures or self.task.targets},
+            objective=self.task.objective,
             patience=patience,
             exact=False,
             device=self.device,

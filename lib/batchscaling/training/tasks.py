@@ -1,17 +1,21 @@
 """The tasks of the book's sweeps: data, network, targets and search spaces."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from batchscaling.training.data import digits, fashion_mnist, mnist
-from batchscaling.training.models import Model, mlp, simple_cnn
+from batchscaling.training.models import Model, mlp, simple_cnn, softmax_regression
+from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
     adam,
     adam_without_momentum,
+    chain,
     fix,
     heavy_ball,
     nesterov,
     sgd,
+    weight_decay,
 )
 from batchscaling.training.search import Range
 
@@ -50,6 +54,11 @@ class Task:
         and so many steps more.
     patience : float
         Trials of the search end at this many times the steps of the fastest one.
+    weight_decay : float
+        Coupled weight decay of every optimizer. Positive for a task whose measure is the
+        training objective, which is to be convex then.
+    least_fresh : float
+        The decay of averaged parameters is searched up to 1 minus this.
     """
 
     load: Callable
@@ -60,6 +69,21 @@ class Task:
     examples: int
     steps: int
     patience: float = 4.0
+    weight_decay: float = 0.0
+    least_fresh: float = 2**-8
+
+    def optimizer(self, name):
+        """Return one of `OPTIMIZERS`, with the task's weight decay."""
+        if not self.weight_decay:
+            return OPTIMIZERS[name]
+        return chain(fix(weight_decay, weight_decay=self.weight_decay), OPTIMIZERS[name])
+
+    @cached_property
+    def objective(self):
+        """The `Objective` of the task's data, or None if no target needs it."""
+        if not any(name.endswith("objective") for name in self.targets):
+            return None
+        return Objective.of(self.load(), self.model, self.weight_decay)
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
@@ -74,8 +98,9 @@ class Task:
             "adam": {"lr": self.adam_rates, "beta1": _MOMENTUM},
             "adam_without_momentum": {"lr": self.adam_rates},
         }[optimizer]
-        averaged = {"decay": Range(2**-8, 1, complement=True)} if "averaged" in self.targets else {}
-        return {**space, **averaged}
+        if any(name.startswith("averaged") for name in self.targets):
+            space["decay"] = Range(self.least_fresh, 1, complement=True)
+        return space
 
 
 def _cnn(load, target):
@@ -106,6 +131,18 @@ def _small_cnn(load, target):
     )
 
 
+_SOFTMAX = Task(
+    load=lambda: mnist(size=14),
+    model=softmax_regression(14 * 14, 10),
+    targets={"objective": 0.01},
+    rates=Range(2**-7, 2**2),
+    adam_rates=Range(2**-12, 2**-3),
+    examples=2_000_000,
+    steps=2_000,
+    patience=2.0,
+    weight_decay=1e-4,
+)
+
 TASKS = {
     "digits-mlp": Task(
         load=digits,
@@ -120,5 +157,9 @@ TASKS = {
     "fashion-cnn-small": _small_cnn(fashion_mnist, 0.55),
     "mnist-cnn": _cnn(mnist, 0.06),
     "mnist-cnn-small": _small_cnn(mnist, 0.2),
+    "mnist-softmax": _SOFTMAX,
+    "mnist-softmax-averaged": replace(
+        _SOFTMAX, targets={"averaged_objective": 0.01}, least_fresh=2**-14
+    ),
 }
 """The tasks of sweeps by name."""

@@ -1,6 +1,7 @@
 """Interactive parts of the book: explorers that need no kernel, and controls for live notebooks."""
 
 from batchscaling.widgets.explorers import (
+    MeasuredStepsExplorer,
     MomentumExplorer,
     PreconditioningExplorer,
     RiskExplorer,
@@ -10,6 +11,7 @@ from batchscaling.widgets.explorers import (
 from batchscaling.widgets.live import live
 
 __all__ = [
+    "MeasuredStepsExplorer",
     "MomentumExplorer",
     "PreconditioningExplorer",
     "RiskExplorer",

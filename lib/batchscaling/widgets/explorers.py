@@ -1,6 +1,7 @@
 """Explorers: figures with knobs that work in the static site and in live notebooks alike."""
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from html import escape
 
@@ -245,6 +246,67 @@ class StepsExplorer(_Explorer):
 
     def __init__(self, exponent=1.0, power=0.0, momentum=0.9, target=0.01):
         super().__init__(exponent=exponent, power=power, momentum=momentum, target=target)
+
+
+class MeasuredStepsExplorer(_ProblemExplorer):
+    """A problem's steps to the target against batch size, over steps that were measured.
+
+    Lines are the problem's steps at the best learning rate, as in `StepsExplorer`; marks and bars
+    are measured medians and their intervals. Two knobs multiply the problem's noise and its
+    second moments at the start.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    problem : NoisyQuadratic
+        With at most 400 curvatures; about 40 keep it quick.
+    measured : dict of str to array_like, each of shape (k, 4)
+        For "sgd" and "heavy_ball": batch size, lower end of the interval, steps, upper end; all
+        positive.
+    target : float
+        Target risk of the measured steps, positive.
+    momentum : float
+        Momentum of the model's heavy ball at the start, at least 0 and below 1.
+    noise_factor, start_factor : float
+        Positive.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "measured_steps_explorer.js"
+    _esm = compose(_module)
+
+    measured = traitlets.Dict().tag(sync=True)
+    target = traitlets.Float().tag(sync=True)
+    momentum = _Knob(_momentum)
+    noise_factor = _Knob(check.positive)
+    start_factor = _Knob(check.positive)
+
+    def __init__(self, problem, measured, target, momentum=0.9, noise_factor=1.0, start_factor=1.0):
+        if not isinstance(measured, Mapping) or set(measured) != {"sgd", "heavy_ball"}:
+            check.reject("measured", measured, 'a dict with the keys "sgd" and "heavy_ball"')
+        points = {}
+        for name, rows in measured.items():
+            rows = check.array(f"measured[{name!r}]", rows, ndim=2, positive=True)
+            if rows.shape[1] != 4:
+                shape = f"an array of shape {rows.shape}"
+                check.reject(f"measured[{name!r}]", shape, "shape (k, 4)")
+            points[name] = rows.tolist()
+        super().__init__(
+            problem,
+            measured=points,
+            target=check.positive("target", target),
+            momentum=momentum,
+            noise_factor=noise_factor,
+            start_factor=start_factor,
+        )
+
+    def _state(self):
+        return super()._state() | {"measured": self.measured, "target": self.target}
 
 
 class ThermometerExplorer(_Explorer):

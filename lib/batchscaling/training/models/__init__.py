@@ -5,6 +5,7 @@ from batchscaling.training.models.cnn import simple_cnn
 from batchscaling.training.models.lstm import lstm
 from batchscaling.training.models.mlp import mlp
 from batchscaling.training.models.resnet import resnet, resnet8, resnet20, resnet32
+from batchscaling.training.models.softmax import softmax_regression
 from batchscaling.training.models.transformer import transformer, transformer_lm
 from batchscaling.training.models.vgg import vgg11
 from batchscaling.training.models.wide_resnet import wide_resnet
@@ -18,6 +19,7 @@ __all__ = [
     "resnet20",
     "resnet32",
     "simple_cnn",
+    "softmax_regression",
     "transformer",
     "transformer_lm",
     "vgg11",

@@ -1,0 +1,185 @@
+r"""The noisy quadratic model of softmax regression: everything it needs, exactly.
+
+An example x of class k has the loss :math:`-\log p_k`, where :math:`p` is the softmax of
+:math:`W^\top x` and x ends in a one, for the biases. With e = p - onehot(k), its gradient is
+:math:`x \otimes e` and its Hessian :math:`x x^\top \otimes (\operatorname{diag} p - p p^\top)`.
+Parameters are one vector: the row of W of the first input, then that of the second, and so on.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.special import log_softmax
+
+from batchscaling import _validation as check
+from batchscaling.nqm import NoisyQuadratic
+
+_CHUNK = 4096  # examples at once
+_NEWTON_STEPS = 100
+_CLOSE = 1e-10  # half the squared Newton decrement at which the minimum is found
+
+
+@dataclass(frozen=True, eq=False)
+class LocalQuadratic:
+    """The quadratic that a loss is near its minimum, and the noise of its gradient there.
+
+    Attributes
+    ----------
+    minimum : float
+        Smallest value of the objective.
+    point : ndarray, shape (P,)
+        Where it is.
+    hessian, covariance : ndarray, shape (P, P)
+        The objective's Hessian at the minimum, and the covariance of one example's gradient.
+    """
+
+    minimum: float
+    point: np.ndarray
+    hessian: np.ndarray
+    covariance: np.ndarray
+
+    def problem(self, start, scales=None):
+        r"""Return the noisy quadratic problem in the eigenbasis of the Hessian.
+
+        With a preconditioner D, one positive number a parameter, the update
+        :math:`\theta' = \theta - \alpha D g` is plain SGD in the coordinates
+        :math:`D^{-1/2}\theta`. Their Hessian is :math:`D^{1/2} H D^{1/2}`, and so is their
+        covariance. The loss is the same number.
+
+        Parameters
+        ----------
+        start : array_like, shape (P,)
+            Parameters before the first step.
+        scales : array_like, shape (P,), optional
+            D. The default is ones.
+
+        Returns
+        -------
+        NoisyQuadratic
+            Curvatures in decreasing order. Of the covariance it keeps the variances along the
+            eigenvectors.
+
+        Raises
+        ------
+        ValueError
+            If a shape is another one, a scale is not positive, or the Hessian has an eigenvalue
+            that is not.
+        """
+        start = check.array("start", start)
+        scales = check.array(
+            "scales", np.ones_like(start) if scales is None else scales, positive=True
+        )
+        for name, values in {"start": start, "scales": scales}.items():
+            if values.shape != self.point.shape:
+                shape = f"an array of shape {values.shape}"
+                check.reject(name, shape, f"shape {self.point.shape}")
+        root = np.sqrt(scales)
+        both = np.outer(root, root)
+        curvature, vectors = eigh(both * self.hessian)
+        noise = np.einsum("ij,ij->j", vectors, (both * self.covariance) @ vectors)
+        along = ((start - self.point) / root) @ vectors
+        down = slice(None, None, -1)
+        return NoisyQuadratic(curvature[down], noise.clip(min=0)[down], along[down] ** 2)
+
+
+class SoftmaxRegression:
+    r"""Softmax regression with weight decay on a fixed set of examples.
+
+    Its objective is the mean loss plus ``weight_decay / 2`` times the squared norm of all
+    parameters, biases among them. It is convex and has one minimum.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (n, ...)
+        Flattened for each example.
+    labels : array_like of int, shape (n,)
+        From 0 on.
+    weight_decay : float
+        Positive.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, or numbers of inputs and labels differ.
+    """
+
+    def __init__(self, inputs, labels, *, weight_decay):
+        inputs = np.asarray(inputs)
+        if inputs.ndim < 1:
+            check.reject("inputs", inputs, "an array of at least one dimension")
+        flat = inputs.reshape(len(inputs), prod(inputs.shape[1:]))
+        inputs = check.array("inputs", flat, ndim=2)
+        self.inputs = np.column_stack([inputs, np.ones(len(inputs))])
+        labels = np.asarray(labels)
+        if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+            found = f"{labels.dtype} of shape {labels.shape}"
+            check.reject("labels", found, f"integers from 0 on, of shape ({len(inputs)},)")
+        self.targets = np.eye(labels.max() + 1)[labels]
+        self.weight_decay = check.positive("weight_decay", weight_decay)
+
+    @property
+    def dim(self):
+        """P, the number of parameters."""
+        return self.inputs.shape[1] * self.targets.shape[1]
+
+    def value(self, params):
+        """Return the objective at parameters of shape (P,)."""
+        scores = log_softmax(self._outputs(params), axis=1)
+        return -(scores * self.targets).sum(1).mean() + self.weight_decay / 2 * params @ params
+
+    def slope(self, params):
+        """Return the objective's gradient, shape (P,)."""
+        mean = (self.inputs.T @ self._errors(params)).ravel() / len(self.inputs)
+        return mean + self.weight_decay * params
+
+    def hessian(self, params):
+        """Return the objective's Hessian, shape (P, P)."""
+        p = np.exp(log_softmax(self._outputs(params), axis=1))
+        features, classes = self.inputs.shape[1], p.shape[1]
+        whole = np.empty((features, classes, features, classes))
+        for j in range(classes):
+            for k in range(j, classes):
+                weights = p[:, j] * ((j == k) - p[:, k])
+                block = (self.inputs.T * weights) @ self.inputs / len(self.inputs)
+                whole[:, j, :, k] = whole[:, k, :, j] = block
+        return whole.reshape(self.dim, self.dim) + self.weight_decay * np.eye(self.dim)
+
+    def minimise(self):
+        """Return the minimum, shape (P,), by Newton's method with halved steps from zero."""
+        params = np.zeros(self.dim)
+        for _ in range(_NEWTON_STEPS):
+            slope = self.slope(params)
+            step = cho_solve(cho_factor(self.hessian(params)), slope)
+            decrement = slope @ step
+            if decrement / 2 < _CLOSE:
+                break
+            value, length = self.value(params), 1.0
+            while self.value(params - length * step) > value - 0.1 * length * decrement:
+                length /= 2
+            params = params - length * step
+        return params - step
+
+    def local_quadratic(self):
+        """Return the `LocalQuadratic` at the minimum."""
+        point = self.minimise()
+        covariance = self.gradient_covariance(point)
+        return LocalQuadratic(self.value(point), point, self.hessian(point), covariance)
+
+    def gradient_covariance(self, params):
+        """Return the covariance of one example's gradient, shape (P, P)."""
+        errors, total = self._errors(params), np.zeros((self.dim, self.dim))
+        for first in range(0, len(errors), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            each = self.inputs[part, :, None] * errors[part, None, :]
+            each = each.reshape(-1, self.dim)
+            total += each.T @ each
+        mean = (self.inputs.T @ errors).ravel() / len(errors)
+        return total / len(errors) - np.outer(mean, mean)
+
+    def _outputs(self, params):
+        return self.inputs @ params.reshape(self.inputs.shape[1], -1)
+
+    def _errors(self, params):
+        return np.exp(log_softmax(self._outputs(params), axis=1)) - self.targets
