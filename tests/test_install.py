@@ -17,7 +17,7 @@ from tools import address, book
 
 PARTS = ["chapters", "data", "lib", "_config.yml", "LICENSE", "MANIFEST.in", "README.md"]
 PARTS += ["pyproject.toml", "setup.py"]
-DROPPED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints")
+DROPPED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
 
 
 def run(*command, **settings):
@@ -55,8 +55,8 @@ class Environment:
     def __init__(self, folder, neighbours):
         venv.EnvBuilder(system_site_packages=True, symlinks=True).create(folder)
         self.folder, self.python = folder, folder / "bin" / "python"
-        (site,) = folder.glob("lib/python*/site-packages")
-        (site / "neighbours.pth").write_text(str(neighbours))
+        (self.site,) = folder.glob("lib/python*/site-packages")
+        (self.site / "neighbours.pth").write_text(str(neighbours))
         self.variables = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
         self.variables |= {
             "PYTHONPATH": str(folder / "target"),
@@ -196,7 +196,13 @@ def commit(folder):
 
 
 def set_up(published, environment):
-    """Run the set-up cell of a published chapter as in Colab; return the one line it prints."""
+    """Run the set-up cell of a published chapter as in Colab; return the one line it prints.
+
+    As Colab may, the environment lists a numpy older than this package asks for.
+    """
+    older = environment.site / "numpy-1.0.dist-info" / "METADATA"
+    older.parent.mkdir()
+    older.write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0\n")
     chapter = nbformat.read(published / "chapters" / "nqm" / "01_sgd.ipynb", as_version=4)
     environment.variables |= {
         "GIT_CONFIG_COUNT": "1",
