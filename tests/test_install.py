@@ -219,6 +219,7 @@ def head(folder):
 
 
 def test_the_set_up_cell_before_a_release(published, fresh):
+    git(published, "tag", "v0.0.1")
     line = set_up(published, fresh())
     assert line == (
         f"Installed batchscaling from {book.repository()}, "
