@@ -48,7 +48,7 @@ retarget: $(INSTALLED)  ## Change the repository's address everywhere: URL=https
 clean:  ## Remove what was built, but not .venv
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster]'
 	touch $@

@@ -1,9 +1,11 @@
 """Results of sweeps: read, summarise and print them."""
 
 import json
-import sys
 import warnings
 from dataclasses import dataclass
+from importlib.resources import files
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -179,9 +181,13 @@ def _reject(path):
 
 
 def measured():
-    """Return the folder of the book's own sweeps: in a checkout, else as installed beside it."""
-    checkout = Path(__file__).parents[3] / "data" / "sweeps"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share/batchscaling/sweeps"
+    """Return the folder of the book's own sweeps: in the installed package, else in a checkout.
+
+    Other measured results are in folders beside it, as in the repository's ``data``.
+    """
+    installed = files("batchscaling") / "measured"
+    checkout = Path(__file__).resolve().parents[3] / "data"
+    return (installed if installed.is_dir() else checkout) / "sweeps"
 
 
 def table(cells, measure="validation"):
