@@ -7,7 +7,8 @@ from batchscaling.nqm import moments
 from batchscaling.nqm.optimizers.base import require_optimizer
 from batchscaling.nqm.problem import require_problem
 
-_MOST_STEPS = 2**62
+MOST_STEPS = 2**62
+"""The longest run, so that numbers of steps fit into 64 bits."""
 
 
 def risk(problem, optimizer, batch_size, steps):
@@ -169,11 +170,4 @@ def require_types(problem, optimizer):
 
 def whole_steps(steps):
     """Return `steps` as an int64 array, or raise a ``ValueError``."""
-    allowed = f"integers from 0 to {_MOST_STEPS}"
-    numbers = np.asarray(steps)
-    if numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
-        check.reject("steps", steps, allowed)
-    bad = (numbers < 0) | (numbers > _MOST_STEPS)
-    if bad.any():
-        check.reject("steps", int(numbers[bad].ravel()[0]), allowed)
-    return numbers.astype(np.int64)
+    return check.integers("steps", steps, 0, MOST_STEPS)

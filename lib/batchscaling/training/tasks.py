@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from batchscaling._validation import fields, integer, real
 from batchscaling.training.data import digits, fashion_mnist, mnist
 from batchscaling.training.models import Model, mlp, simple_cnn
 from batchscaling.training.optimizers import (
@@ -61,9 +63,13 @@ class Task:
     steps: int
     patience: float = 4.0
 
+    def __post_init__(self):
+        whole = partial(integer, low=0)
+        fields(self, examples=whole, steps=whole, patience=partial(real, low=1))
+
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
-        return self.steps + self.examples // batch_size
+        return self.steps + self.examples // integer("batch_size", batch_size, 1)
 
     def space(self, optimizer):
         """Return the search space of an optimizer by name, a dict of str to `Range`."""
