@@ -107,9 +107,12 @@ def steady_state_risk(problem, optimizer, batch_size):
     """
     require_stable(problem, optimizer)
     batch_size = check.positive("batch_size", batch_size)
-    psi = moments.limit(optimizer.method(), problem.curvature)
-    half = 0.5 * problem.counts * problem.curvature * problem.noise
-    return float(half @ psi) / batch_size
+    with np.errstate(over="ignore", invalid="ignore"):  # of a rate that rounding calls stable
+        energy = moments.limit(optimizer, problem.curvature)
+    risk = float(0.5 * problem.counts * problem.noise @ energy) / batch_size
+    if not np.isfinite(energy).all():
+        _reject_rate(problem, optimizer)
+    return risk
 
 
 def convergence_rate(problem, optimizer):
@@ -152,14 +155,18 @@ def is_stable(problem, optimizer):
 def require_stable(problem, optimizer):
     """Raise a ``ValueError`` that states the stable learning rates if the method is unstable."""
     if not is_stable(problem, optimizer):
-        highest = problem.curvature.max()
-        bound = optimizer.lr * optimizer.curvature_limit / highest
-        check.reject(
-            "lr",
-            optimizer.lr,
-            f"below {bound:.6g}, where {type(optimizer).__name__} is stable "
-            f"(largest curvature {highest:.6g})",
-        )
+        _reject_rate(problem, optimizer)
+
+
+def _reject_rate(problem, optimizer):
+    highest = problem.curvature.max()
+    bound = optimizer.lr * optimizer.curvature_limit / highest
+    check.reject(
+        "lr",
+        optimizer.lr,
+        f"below {bound:.6g}, where {type(optimizer).__name__} is stable "
+        f"(largest curvature {highest:.6g})",
+    )
 
 
 def require_types(problem, optimizer):

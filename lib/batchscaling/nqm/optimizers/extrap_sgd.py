@@ -68,4 +68,4 @@ class ExtrapSGD(MomentumOptimizer):
 
     def with_lr(self, lr):
         lr = check.positive("lr", lr)
-        return replace(self, lr=lr, extrapolation=self.extrapolation * lr / self.lr)
+        return replace(self, lr=lr, extrapolation=self.extrapolation * (lr / self.lr))
