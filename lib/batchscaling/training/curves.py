@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import binom
 
-from batchscaling._validation import array, integer, positive, real, reject
+from batchscaling._validation import array, integer, positive, real, reject, store
 
 
 def first_crossing(steps, loss, target):
@@ -145,6 +145,14 @@ class BatchSizeCurve:
 
     batch_sizes: np.ndarray
     steps: np.ndarray
+
+    def __post_init__(self):
+        batch_sizes = array("batch_sizes", self.batch_sizes, positive=True)
+        steps = array("steps", self.steps, ndim=2, nonnegative=True, finite=False)
+        if len(steps) != len(batch_sizes):
+            allowed = f"one row for each of {len(batch_sizes)} batch sizes"
+            reject("steps", f"an array of shape {steps.shape}", allowed)
+        store(self, batch_sizes=batch_sizes, steps=steps)
 
     @property
     def medians(self):

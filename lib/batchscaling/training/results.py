@@ -4,8 +4,6 @@ import json
 import warnings
 from dataclasses import dataclass
 from importlib.resources import files
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
