@@ -1,7 +1,8 @@
-"""Numbers in captions and alternative texts come from code.
+"""Numbers in captions, alternative texts and the table of claims come from code.
 
-The metadata of a code cell may hold ``"filled": {"caption": "…", "alt": "…"}``. Both texts are
-read like f-strings, with the names that the kernel knows once the cell has run.
+The metadata of a code cell may hold ``"filled": {"caption": "…", "alt": "…"}`` and
+``"claims": {"<id>": "…"}``. The texts are read like f-strings, with the names that the kernel knows
+once the cell has run.
 """
 
 import ast
@@ -9,6 +10,7 @@ import ast
 import nbformat
 
 PLACES = {"caption": ("figure", "caption"), "alt": ("image", "alt")}
+FOUND = "claims_found"  # where a cell stores what its claims became
 
 
 def expression(text):
@@ -22,19 +24,27 @@ def expression(text):
 def place(cell, key):
     """Return the part of the layout of `cell`, and its key there, where ``filled[key]`` belongs."""
     if key not in PLACES:
-        raise ValueError(f"allowed: {', '.join(PLACES)}")
+        raise ValueError(f"filled {key}: allowed: {', '.join(PLACES)}")
     section, name = PLACES[key]
     layout = cell.metadata.setdefault("mystnb", nbformat.NotebookNode())
     return layout.setdefault(section, nbformat.NotebookNode()), name
 
 
-async def evaluate(kernel, text):
+def texts(cell):
+    """Yield each text of `cell` that code fills in: what it is, itself, and its place and key."""
+    for key, text in cell.metadata.get("filled", {}).items():
+        yield f"filled {key}", text, *place(cell, key)
+    for key, text in cell.metadata.get("claims", {}).items():
+        yield f"claim {key}", text, cell.metadata.setdefault(FOUND, nbformat.NotebookNode()), key
+
+
+async def evaluate(kernel, what, text):
     """Return `text` with its fields filled in by `kernel`."""
     code = {"text": expression(text)}
     reply = await kernel.execute("", silent=True, user_expressions=code, reply=True)
     value = reply["content"]["user_expressions"]["text"]
     if value["status"] == "error":
-        raise ValueError(f"{value['ename']}: {value['evalue']}")
+        raise ValueError(f"{what}: {value['ename']}: {value['evalue']}")
     return ast.literal_eval(value["data"]["text/plain"])
 
 
@@ -42,18 +52,17 @@ async def fill(kernel, cell, cell_index, execute_reply):
     """Evaluate the texts of `cell`, which has just run in `kernel`, and store them in it."""
     if execute_reply["content"]["status"] != "ok":
         return
-    for key, text in cell.metadata.get("filled", {}).items():
-        try:
-            section, name = place(cell, key)
-            section[name] = await evaluate(kernel, text)
-        except ValueError as error:
-            raise ValueError(f"cell {cell_index}: filled {key}: {error}") from None
+    cell.metadata.pop(FOUND, None)
+    try:
+        for what, text, section, name in texts(cell):
+            section[name] = await evaluate(kernel, what, text)
+    except ValueError as error:
+        raise ValueError(f"cell {cell_index}: {error}") from None
 
 
-def check(cell, key, text):
-    """Return code that compares ``filled[key]`` of `cell` with what is stored."""
-    section, name = place(cell, key)
-    message = f"the stored {key} is not what code gives: run make refresh"
+def check(what, text, section, name):
+    """Return code that compares a text that code fills in with what is stored."""
+    message = f"the stored {what.removeprefix('filled ')} is not what code gives: run make refresh"
     return f"assert {section.get(name)!r} == {expression(text)}, {message!r}"
 
 
@@ -61,7 +70,6 @@ def with_checks(notebook):
     """Return `notebook` with a cell after each filled one that compares what is stored."""
     cells = []
     for cell in notebook.cells:
-        texts = cell.metadata.get("filled", {}).items()
-        checks = "\n".join(check(cell, key, text) for key, text in texts)
+        checks = "\n".join(check(*each) for each in texts(cell))
         cells += [cell, nbformat.v4.new_code_cell(checks)] if checks else [cell]
     return nbformat.from_dict({**notebook, "cells": cells})
