@@ -39,8 +39,9 @@ bench: $(INSTALLED)  ## Measure the run time of the build, chapters, engine and 
 gpu-check: $(INSTALLED)  ## Compare a CUDA device with the CPU and measure it
 	$(BIN)/python -m tools.gpu_check
 
-refresh: $(INSTALLED)  ## Execute all chapters in place and normalise them
+refresh: $(INSTALLED)  ## Execute all chapters in place and write what pages take from them
 	$(BIN)/python -m tools.refresh
+	$(BIN)/python -m tools.claims
 
 retarget: $(INSTALLED)  ## Change the repository's address everywhere: URL=https://github.com/...
 	$(BIN)/python -m tools.address $(URL)

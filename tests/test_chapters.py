@@ -384,6 +384,18 @@ def test_code_fills_in_captions_and_alternative_texts(filled_notebook):
     assert [layout.image.alt for layout in layouts] == list(FILLED.values())
 
 
+def test_code_fills_in_claims_and_drops_those_that_are_gone(filled_notebook):
+    claims = {f"claim-{i}": text for i, text in enumerate(FILLED)}
+    path = filled_notebook(
+        {"claims": claims, filled.FOUND: {"claim-0": "", "gone": "7"}},
+        {filled.FOUND: {"gone": "7"}},
+    )
+    refresh.refresh(path)
+    _, cell, other = (cell.metadata for cell in nbformat.read(path, as_version=4).cells)
+    assert cell[filled.FOUND] == dict(zip(claims, FILLED.values(), strict=True))
+    assert filled.FOUND not in other and "mystnb" not in cell
+
+
 def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, tmp_path):
     filled = {"caption": "{gain:.1f} times", "alt": "A line at {gain:.1f}."}
     right = {"figure": {"caption": "2.3 times"}, "image": {"alt": "A line at 2.3."}}
@@ -398,6 +410,16 @@ def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, tmp_p
     assert "3 failed, 6 passed" in report
     assert report.count(": the stored caption is not what code gives") == 1
     assert report.count(": the stored alt is not what code gives") == 2
+
+
+def test_a_stored_claim_that_differs_from_code_is_reported(filled_notebook, tmp_path):
+    claims = {"a": "{gain:.1f} times", "b": "{gain:.0f}"}
+    stored = [{"a": "2.3 times", "b": "2"}, {"a": "2.4 times", "b": "2"}, {"a": "2.3 times"}]
+    path = filled_notebook(*({"claims": claims, filled.FOUND: found} for found in stored))
+    report = run_nbval(path, tmp_path)[0].stdout
+    assert "2 failed, 5 passed" in report
+    assert report.count(": the stored claim a is not what code gives") == 1
+    assert report.count(": the stored claim b is not what code gives") == 1
 
 
 @pytest.mark.parametrize(
@@ -415,3 +437,9 @@ def test_a_text_that_code_cannot_fill_in_is_reported(key, text, error, filled_no
     assert refresh.main([path]) == "1 problems" and path.read_text() == stored
     report = f"noise/01_filled failed\n  ValueError: cell 1: filled {key}: {error}"
     assert capsys.readouterr().out.startswith(report)
+
+
+def test_a_claim_that_code_cannot_fill_in_is_reported(filled_notebook, capsys):
+    path = filled_notebook({"claims": {"small-gain": "{other:.1f}"}})
+    assert refresh.main([path]) == "1 problems"
+    assert "cell 1: claim small-gain: NameError: name 'other'" in capsys.readouterr().out

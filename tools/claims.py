@@ -2,7 +2,8 @@
 
     python -m tools.claims
 
-writes `chapters/claims.md` from `tools/claims.yml` and from the cells whose metadata hold claims.
+writes `chapters/claims.md` from `tools/claims.yml` and from the cells whose metadata hold claims,
+and what the front page takes from the chapters.
 """
 
 import re
@@ -11,7 +12,7 @@ import sys
 import nbformat
 import yaml
 
-from tools import book, filled
+from tools import book, filled, front_page
 
 TABLE = book.ROOT / "tools" / "claims.yml"
 PAGE = book.ROOT / "chapters" / "claims.md"
@@ -24,7 +25,9 @@ OPENING = """\
 
 # All published claims
 
-This page lists every numbered figure and every stated finding of two documents: the paper on the noisy quadratic model, {cite:t}`zhang2019`, and the slides on batch size and noise by the authors of {cite:t}`smith2018bayesian` and {cite:t}`smith2018`.
+This page lists the numbered figures and the stated findings of two documents:
+the paper on the noisy quadratic model {cite:p}`zhang2019`,
+and the slides on two papers on noise and batch size {cite:p}`smith2018bayesian,smith2018increase`.
 The claims are in our words.
 Each number is what the named chapter computes, copied from there by a program.
 Square brackets hold 95 % intervals.
@@ -96,7 +99,8 @@ def claim_problems(claim, measured):
     if verdict not in VERDICTS:
         yield f"claim {key}: verdict is {verdict!r}; allowed: {', '.join(VERDICTS)}"
     elif (verdict == NOT_MEASURED) == (key in measured):
-        yield f"claim {key}: {verdict!r}, but {'a' if key in measured else 'no'} chapter measures it"
+        article = "a" if key in measured else "no"
+        yield f"claim {key}: {verdict!r}, but {article} chapter measures it"
 
 
 def row(claim, measured):
@@ -128,11 +132,21 @@ def page(documents, found):
     return "\n".join([*parts, CLOSING])
 
 
+def files(documents, found):
+    """Return the files that are written, by path, as bytes."""
+    return {
+        PAGE: page(documents, found).encode(),
+        front_page.GLANCE: front_page.glance(found).encode(),
+        front_page.PICTURE: front_page.picture(),
+    }
+
+
 def main():
-    """Write the page and print problems; return the exit status."""
+    """Write the files and print problems; return the exit status."""
     documents, found = load(), list(numbers(book.chapters()))
     lines = list(problems(documents, found))
-    PAGE.write_text(page(documents, found), "utf-8")
+    for path, content in files(documents, found).items():
+        path.write_bytes(content)
     print("\n".join(lines) or f"{len(found)} numbers")
     return f"{len(lines)} problems" if lines else 0
 
