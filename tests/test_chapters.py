@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from jupyter_cache import get_cache
 
-from tools import anatomy, book
+from tools import anatomy, book, filled, refresh
 from tools.measure import PeakMemory
 
 MEMORY = 1.2 * 2**30  # bytes; free Binder's size
@@ -25,18 +25,23 @@ chapters = pytest.mark.parametrize(
 )
 
 
-def run_nbval(path):
-    """Execute a notebook and compare its outputs, strictly where every machine agrees on them."""
+def run_nbval(path, folder):
+    """Execute a copy in `folder` and compare outputs, strictly where every machine agrees on them.
+
+    Captions and alternative texts that code fills in are compared strictly everywhere.
+    """
     mode = "--nbval" if path.parent.name in anatomy.WITHOUT_TORCH else "--nbval-lax"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mode, str(path)]
+    checked = folder / path.name
+    nbformat.write(filled.with_checks(nbformat.read(path, as_version=4)), checked)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mode, str(checked)]
     with PeakMemory() as memory:
         done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, timeout=900)
     return done, memory.peak
 
 
 @chapters
-def test_stored_outputs_and_memory(path):
-    done, peak = run_nbval(path)
+def test_stored_outputs_and_memory(path, tmp_path):
+    done, peak = run_nbval(path, tmp_path)
     assert done.returncode == 0, done.stdout
     assert peak < MEMORY, f"{peak / 2**20:.0f} MiB"
 
@@ -300,7 +305,67 @@ def wrong_notebook(tmp_path_factory):
     return path
 
 
-def test_a_wrong_stored_output_and_its_memory_are_reported(wrong_notebook):
-    done, peak = run_nbval(wrong_notebook)
+def test_a_wrong_stored_output_and_its_memory_are_reported(wrong_notebook, tmp_path):
+    done, peak = run_nbval(wrong_notebook, tmp_path)
     assert done.returncode == 1 and "mismatch 'stdout'" in done.stdout
     assert 300 * 2**20 < peak < 600 * 2**20
+
+
+@pytest.fixture
+def filled_notebook(tmp_path):
+    """Return a function that stores a notebook of cells with texts that code fills in."""
+
+    def write(*cells):
+        path = tmp_path / "noise" / "01_filled.ipynb"
+        path.parent.mkdir()
+        code = [nbformat.v4.new_code_cell("gain = 2.345", metadata=cell) for cell in ({}, *cells)]
+        nbformat.write(nbformat.v4.new_notebook(metadata=book.METADATA, cells=code), path)
+        return path
+
+    return write
+
+
+FILLED = {
+    r'At $\eta = 10^{{-2}}$ it is "{gain:.1f}"': r'At $\eta = 10^{-2}$ it is "2.3"',
+    "{1e4 * gain:,.0f} steps, {'more' if gain > 1 else 'less'}": "23,450 steps, more",
+    "{{eq}}`eq-a` gives {[gain, 1][0] * 2:.3g}": "{eq}`eq-a` gives 4.69",
+}
+
+
+def test_code_fills_in_captions_and_alternative_texts(filled_notebook):
+    path = filled_notebook(*({"filled": {"caption": text, "alt": text}} for text in FILLED))
+    refresh.refresh(path)
+    layouts = [cell.metadata.mystnb for cell in nbformat.read(path, as_version=4).cells[1:]]
+    assert [layout.figure.caption for layout in layouts] == list(FILLED.values())
+    assert [layout.image.alt for layout in layouts] == list(FILLED.values())
+
+
+def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, tmp_path):
+    filled = {"caption": "{gain:.1f} times", "alt": "A line at {gain:.1f}."}
+    right = {"figure": {"caption": "2.3 times"}, "image": {"alt": "A line at 2.3."}}
+    stored = [
+        right,
+        {**right, "figure": {"caption": "2.4 times"}},
+        {**right, "image": {"alt": "A line at 2.4."}},
+        {"figure": right["figure"]},
+    ]
+    path = filled_notebook(*({"filled": filled, "mystnb": layout} for layout in stored))
+    report = run_nbval(path, tmp_path)[0].stdout
+    assert "3 failed, 6 passed" in report
+    assert report.count(": the stored caption is not what code gives") == 1
+    assert report.count(": the stored alt is not what code gives") == 2
+
+
+@pytest.mark.parametrize(
+    "key, text, error",
+    [
+        ("caption", "{other:.1f}", "NameError: name 'other' is not defined"),
+        ("alt", "{gain:", "SyntaxError"),
+        ("alt", "{1 / 0}", "ZeroDivisionError"),
+        ("title", "{gain}", "allowed: caption, alt"),
+    ],
+)
+def test_a_text_that_code_cannot_fill_in_is_reported(key, text, error, filled_notebook):
+    path = filled_notebook({"filled": {key: text}})
+    with pytest.raises(ValueError, match=f"noise/01_filled.ipynb: cell 1: filled {key}: {error}"):
+        refresh.refresh(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools import anatomy, book
+from tools import anatomy, book, filled
 from tools.setup_cell import setup_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id
@@ -19,8 +19,8 @@ TIMEOUT = 600  # seconds a cell, for slow machines
 
 
 def execute(notebook, folder):
-    """Run all cells of `notebook` in `folder`, in place."""
-    NotebookClient(
+    """Run all cells of `notebook` in `folder`, in place, and fill in captions from code."""
+    client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
@@ -28,7 +28,9 @@ def execute(notebook, folder):
         record_timing=False,
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    )
+    client.on_cell_executed = lambda **executed: filled.fill(client.kc, **executed)
+    client.execute()
 
 
 def normalise(notebook):
@@ -49,7 +51,10 @@ def normalise(notebook):
 def refresh(path):
     """Execute and normalise the chapter at `path`."""
     notebook = normalise(nbformat.read(path, as_version=4))
-    execute(notebook, path.parent)
+    try:
+        execute(notebook, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path.parent.name}/{path.name}: {error}") from None
     nbformat.write(normalise(notebook), path)
 
 
