@@ -47,6 +47,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.optimizers import (
     Optimizer,
+    accumulator,
     adam,
     adam_without_momentum,
     chain,
@@ -93,6 +94,7 @@ __all__ = [
     "Task",
     "TrialResults",
     "Trials",
+    "accumulator",
     "adam",
     "adam_without_momentum",
     "batches",
