@@ -89,6 +89,29 @@ def test_results_of_the_book(capsys, tmp_path):
     plt.close("all")
 
 
+def test_a_measure_that_one_task_lacks_is_shown_for_the_others(capsys):
+    main(["results", "--measure=averaged"])
+    captured = capsys.readouterr()
+    tasks = {line.split()[0] for line in captured.out.splitlines()[1:]}
+    assert "digits-mlp" in tasks and "mnist-cnn-small" not in tasks
+    assert "batchscaling: mnist-cnn-small has no target for averaged\n" in captured.err
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    command = [sys.executable, "-m", "batchscaling", "results"]
+    closed = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **closed) as process:
+        process.stdout.close()  # before the first line is written
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 141
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert status("results", "~/nowhere") == 2
+    assert_one_line(capsys, f"folder is {str(tmp_path / 'nowhere')!r}")
+
+
 def test_data_lists_what_can_be_had(capsys, monkeypatch):
     main(["data"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -111,6 +134,8 @@ def test_data_lists_what_can_be_had(capsys, monkeypatch):
         ([*SWEEP, *QUICK, "--batch-size", "0"], ["batch_size is 0", "allowed: "]),
         ([*SWEEP, *QUICK, "--trials=0"], ["trials is 0"]),
         ([*SWEEP, *QUICK, "--search-seed=-1"], ["search_seed is -1"]),
+        ([*SWEEP, *QUICK, "--seeds=1001"], ["seeds is 1001", "[1, 1000]"]),
+        ([*SWEEP, *QUICK, "--final-seeds=1001"], ["final_seeds is 1001", "[1, 1000]"]),
         ([*SWEEP, *QUICK, "--workers=0"], ["workers is 0"]),
         (["results", "nowhere"], ["folder is 'nowhere'"]),
         (["results", "--task=chess"], ["folder is ", "results of chess"]),

@@ -1,12 +1,15 @@
 """Command line: ``batchscaling data``, ``batchscaling sweep`` and ``batchscaling results``."""
 
 import argparse
+import os
 import sys
+import warnings
 from itertools import product
 from pathlib import Path
 
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
-_FAILED, _INTERRUPTED = 2, 130  # exit statuses: that of argparse, and of shells after Ctrl-C
+# Exit statuses: that of argparse, and those of shells after Ctrl-C and after a closed pipe.
+_FAILED, _INTERRUPTED, _CLOSED = 2, 130, 141
 
 
 def main(arguments=None):
@@ -20,6 +23,10 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_CLOSED)
     except (ValueError, RuntimeError, OSError) as error:
         _exit(_FAILED, error)
     except ModuleNotFoundError as error:
@@ -54,19 +61,24 @@ def _parser():
     sweep.add_argument("--final-seeds", type=int, default=10, help="seeds for each of them (10)")
     sweep.add_argument("--fresh", type=int, default=20, help="seeds that measure the best (20)")
     sweep.add_argument("--search-seed", type=int, default=0)
-    sweep.add_argument("--out", type=Path, default=Path("sweeps"), help="folder of results")
+    sweep.add_argument("--out", type=_path, default=Path("sweeps"), help="folder of results")
     sweep.add_argument("--device", default="cpu", help="cpu or cuda")
     sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (1)")
     sweep.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto")
     sweep.set_defaults(run=_sweep)
 
     results = commands.add_parser("results", help="print and draw the results of sweeps")
-    results.add_argument("folder", type=Path, nargs="?", help="of results (the book's own)")
+    results.add_argument("folder", type=_path, nargs="?", help="of results (the book's own)")
     results.add_argument("--task", help="only this task")
     results.add_argument("--measure", default="validation")
-    results.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to a file")
+    results.add_argument("--plot", type=_path, metavar="FILE", help="draw the curves to a file")
     results.set_defaults(run=_results)
     return parser
+
+
+def _path(text):
+    """Return a path; a shell leaves the ~ of ``--out=~/sweeps`` as it is."""
+    return Path(os.path.expanduser(text))
 
 
 def _data(options):
@@ -101,9 +113,20 @@ def _sweep(options):
 
 
 def _results(options):
+    from batchscaling._validation import one_of
     from batchscaling.training.results import load_results, table
 
-    cells = load_results(options.folder, options.task)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        every = load_results(options.folder, options.task)
+    cells = [cell for cell in every if options.measure in cell.best]
+    if not cells:
+        one_of("measure", options.measure, {name for cell in every for name in cell.best})
+    notes = [str(warning.message) for warning in caught]
+    lacking = dict.fromkeys(cell.task for cell in every if cell not in cells)
+    notes += [f"{task} has no target for {options.measure}" for task in lacking]
+    for note in notes:
+        print(f"batchscaling: {note}", file=sys.stderr)
     print(table(cells, options.measure))
     if options.plot:
         from batchscaling.figures.networks.curves import sweep_curves

@@ -221,7 +221,7 @@ BAD = [
     ("diffusion", lambda: OrnsteinUhlenbeck([1.0], [1.0], NAN), "nan"),
     ("start", lambda: OU.mean([1.0, 2.0], 1.0), "(2,)"),
     ("times", lambda: OU.variance(-1.0), "-1.0"),
-    ("times", lambda: OU.variance([]), "[]"),
+    ("times", lambda: OU.variance([]), "(0,)"),
     ("times", lambda: OU.sample([0.0], [1.0, 1.0], paths=1, seed=0), "1.0"),
     ("paths", lambda: OU.sample([0.0], [1.0], paths=0, seed=0), "0"),
     ("seed", lambda: OU.sample([0.0], [1.0], paths=1, seed=-1), "-1"),

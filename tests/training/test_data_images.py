@@ -170,6 +170,13 @@ BAD_FILES = [
     ({"images": PIXELS, "labels": LABELS[:5]}, "labels is"),
     ({"images": PIXELS, "labels": LABELS - 1}, "labels is"),
     ({"images": PIXELS, "labels": LABELS / 2}, "labels is"),
+    ({"images": PIXELS * 1j, "labels": LABELS}, "images is"),
+    ({"images": PIXELS > 0, "labels": LABELS}, "images is"),
+    ({"images": np.array(1.0), "labels": LABELS}, "images is"),
+    ({"images": PIXELS, "labels": np.uint64(2**63) + LABELS.astype(np.uint64)}, "labels is"),
+    ({"images": np.ones((6, 8, 8, 3)), "labels": LABELS}, "images is"),
+    ({"images": np.ones((6, 8, 5, 1)), "labels": LABELS}, "images is"),
+    ({"images": np.ones((6, 12, 12, 7)), "labels": LABELS}, "images is"),
 ]
 
 
@@ -179,6 +186,49 @@ def test_bad_files_are_refused(tmp_path, arrays, message):
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=f"{message} .*; allowed: "):
         from_npz(path, validation=2)
+    if not message.startswith("path"):
+        with pytest.raises(ValueError, match=r"in /.*bad\.npz['\"]?; allowed: "):
+            from_npz(path, validation=2)
+
+
+def loaded(tmp_path, images, labels=None):
+    """Return all inputs in the order of the labels, which number the images."""
+    path = tmp_path / "own.npz"
+    np.savez(path, images=images, labels=np.arange(len(images)) if labels is None else labels)
+    data = from_npz(path, validation=4)
+    inputs = torch.cat([data.train_inputs, data.validation_inputs])
+    return inputs[torch.cat([data.train_labels, data.validation_labels]).argsort()].numpy()
+
+
+SWAPPED = [f"{order}{kind}" for kind in ("u2", "i4", "i8", "f2", "f4", "f8", "g") for order in "<>"]
+
+
+@pytest.mark.parametrize("kind", [*SWAPPED, "u1", "i1"])
+def test_own_images_are_the_same_in_every_type_and_byte_order(tmp_path, kind):
+    numbers = np.random.default_rng(0).integers(0, 100, (20, 2, 4, 4))
+    expected = loaded(tmp_path, numbers.astype(np.float32))
+    np.testing.assert_allclose(loaded(tmp_path, numbers.astype(kind)), expected, atol=1e-5)
+    swapped = np.arange(20).astype(">i8")
+    np.testing.assert_array_equal(
+        loaded(tmp_path, numbers.astype("f4"), swapped), loaded(tmp_path, numbers.astype("f4"))
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e30, 1e300])
+@pytest.mark.parametrize("kind", [">f8", "<f8"])
+def test_own_images_are_the_same_at_every_scale(tmp_path, scale, kind):
+    numbers = np.random.default_rng(0).normal(size=(20, 2, 4, 4))
+    expected = loaded(tmp_path, numbers)
+    found = loaded(tmp_path, (scale * numbers).astype(kind))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_own_images_keep_their_digits_beside_an_offset(tmp_path):
+    numbers = np.random.default_rng(0).integers(0, 100, (20, 1, 4, 4))
+    expected = loaded(tmp_path, numbers)
+    np.testing.assert_allclose(loaded(tmp_path, numbers + 2**60), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded(tmp_path, numbers + 1e12), expected, atol=1e-5)
+    np.testing.assert_array_equal(loaded(tmp_path, np.full((20, 3, 3), 0.1)), 0)
 
 
 def test_damaged_files_are_refused(tmp_path):

@@ -206,6 +206,26 @@ def test_a_folder_that_does_not_exist_is_an_error(toy, tmp_path, monkeypatch):
             call()
 
 
+def test_a_tilde_in_the_folder_is_the_home_folder(toy, folder, monkeypatch):
+    (folder / NAME).write_bytes(BODY)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("BATCHSCALING_DATA", f"~/{folder.name}")
+    assert fetch(NAME) == folder / NAME
+
+
+def test_attempts_are_counted(toy, server, cache):
+    server.script = [404] * 3
+    with pytest.raises(DataError, match=r"in 3 attempt\(s\)"):
+        fetch(NAME)
+
+
+def test_no_attempt_is_claimed_where_none_was_made(toy, server, cache):
+    cache.parent.write_text("in the way of the cache's folder")
+    with pytest.raises(DataError, match=r"in 0 attempt\(s\)"):
+        fetch(NAME)
+    assert server.hits == 0
+
+
 def test_a_file_without_an_address(toy, cache):
     toy["url"] = None
     with pytest.raises(DataError, match=f"{NAME} has no public address"):

@@ -62,6 +62,13 @@ def test_the_interval_is_that_of_the_median_of_fresh_steps():
     assert cell.interval() == median_interval(steps) == (105, 109.5, 114)
 
 
+def test_the_first_measure_is_the_one_that_is_meant():
+    made = record(best={"objective": 0}, fresh={"objective": [3, 4, 5, 6, 7]})
+    made = CellResult.of({**made, "steps": {"objective": [[3, 4]] * 3}})
+    assert made.interval() == (3, 5, 7)
+    assert made.tuned() == {"lr": 0.1, "momentum": 0.0}
+
+
 def test_tuned_hyperparameters_are_those_that_act_on_the_measure():
     both = {"validation": 2, "averaged": 0}
     cell = CellResult.of(record(best=both))
@@ -118,8 +125,47 @@ def test_a_file_that_is_no_result_is_told(tmp_path, content):
         load_results(tmp_path)
 
 
+def test_what_is_no_cells_own_file_is_left_out_and_named(tmp_path):
+    write(tmp_path, record(), record(batch_size=32))
+    own = [cell.record for cell in load_results(tmp_path)]
+    name = "digits-mlp-heavy_ball-00016"
+    text = (tmp_path / f"{name}.json").read_text()
+    (tmp_path / f"._{name}.json").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / f"{name} (conflicted copy).json").write_text(text)
+    (tmp_path / "folder.json").mkdir()
+    with pytest.warns(UserWarning) as caught:
+        assert [cell.record for cell in load_results(tmp_path)] == own
+    (warning,) = caught
+    for left_out in (f"._{name}.json", f"{name} (conflicted copy).json", "folder.json"):
+        assert repr(left_out) in str(warning.message)
+    assert str(tmp_path) in str(warning.message)
+
+
+def test_a_lone_copy_counts_and_two_without_the_original_are_told(tmp_path):
+    text = json.dumps(record())
+    (tmp_path / "one copy.json").write_text(text)
+    assert len(load_results(tmp_path)) == 1
+    (tmp_path / "two copy.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^folder is .*heavy_ball-00016.json.*'two copy.json'"):
+        load_results(tmp_path)
+
+
+def test_a_mark_of_the_byte_order_does_no_harm(tmp_path):
+    write(tmp_path, record())
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(record()), encoding="utf-8-sig")
+    assert [cell.record for cell in load_results(tmp_path)] == [record()]
+
+
+def test_the_batch_size_is_the_one_that_was_trained(tmp_path):
+    write(tmp_path, record(batch_size=5000, trained_batch_size=1437))
+    (cell,) = load_results(tmp_path)
+    assert cell.batch_size == 1437
+    assert table([cell]).splitlines()[1].split()[2] == "1437"
+
+
 @pytest.mark.parametrize("call", [CellResult.tuned, CellResult.interval])
-@pytest.mark.parametrize("measure", ["training", "test", None])
+@pytest.mark.parametrize("measure", ["training", "test", 1])
 def test_a_measure_without_a_target_is_told(call, measure):
     with pytest.raises(ValueError, match=r"^measure is .*allowed: one of 'validation', 'averaged'"):
         call(CellResult.of(record()), measure)
@@ -205,6 +251,6 @@ def test_a_measured_file_agrees_with_itself(path):
         won = final["steps"][int(np.argmin(medians))]
         same = mannwhitneyu(numbers(won), numbers(made["fresh"][measure]), method="asymptotic")
         assert same.pvalue > 1e-4
-        acting = {n: r for n, r in space.items() if n != "decay" or measure == "averaged"}
+        acting = {n: r for n, r in space.items() if n != "decay" or "averaged" in measure}
         sides = {name: range_.border(hyper[name][best]) for name, range_ in acting.items()}
         assert made["at_border"][measure] == [n for n, side in sides.items() if side is not None]

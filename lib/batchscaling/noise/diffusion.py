@@ -44,7 +44,7 @@ def diffusion_constant(lr, batch_size, momentum=0.0):
     approximate Bayesian inference", 2017, section 3.
     """
     lr, batch_size = check.positive("lr", lr), check.positive("batch_size", batch_size)
-    return lr / (batch_size * (1 - check.real("momentum", momentum, 0, 1, high_open=True)))
+    return lr / (batch_size * (1 - check.below_one("momentum", momentum)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,8 @@ class OrnsteinUhlenbeck:
 
     def __post_init__(self):
         hessian, covariance = _quadratic(self.hessian, self.covariance)
-        object.__setattr__(self, "hessian", hessian)
-        object.__setattr__(self, "covariance", covariance)
-        object.__setattr__(self, "diffusion", check.positive("diffusion", self.diffusion))
+        check.store(self, hessian=hessian, covariance=covariance)
+        check.fields(self, diffusion=check.positive)
 
     def mean(self, start, times):
         """Return the mean of the parameters, from a fixed start.
@@ -171,7 +170,7 @@ class OrnsteinUhlenbeck:
         """
         times = _increasing(times)
         paths = check.integer("paths", paths, 1)
-        rng = _generator(seed)
+        rng = check.generator(seed)
         h, _ = _eigenbasis(self.hessian)
         now = np.tile(self.mean(start, 0.0), (paths, 1))
         out = np.empty((paths, len(times), len(h)))
@@ -227,7 +226,7 @@ def stationary_variance(hessian, covariance, lr, batch_size, momentum=0.0):
     """
     hessian, covariance = _quadratic(hessian, covariance)
     batch_size = check.positive("batch_size", batch_size)
-    momentum = check.real("momentum", momentum, 0, 1, high_open=True)
+    momentum = check.below_one("momentum", momentum)
     h, vectors = _eigenbasis(hessian)
     bound = 2 * (1 + momentum) / h.max()
     lr = check.real("lr", lr, 0, bound, low_open=True, high_open=True)
@@ -291,7 +290,7 @@ def sgd_paths(
         If an argument is out of its range.
     """
     lr, batch_size = check.positive("lr", lr), check.positive("batch_size", batch_size)
-    momentum = check.real("momentum", momentum, 0, 1, high_open=True)
+    momentum = check.below_one("momentum", momentum)
     walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
     velocity = np.zeros_like(walk.start)
 
@@ -395,7 +394,7 @@ class _Walk:
             check.reject("every", every, f"a divisor of steps, {self.steps}")
         if not isinstance(gradient, Callable):
             check.reject("gradient", gradient, "a function of an array of shape (paths, d)")
-        start = check.array("start", start, ndim=2 if np.ndim(start) == 2 else 1)
+        start = check.array("start", start, ndim=(1, 2))
         if start.ndim == 2 and len(start) != paths:
             check.reject("start", f"an array of shape {start.shape}", f"(d,) or ({paths}, d)")
         self.start = np.array(np.broadcast_to(start, (paths, start.shape[-1])))
@@ -403,7 +402,7 @@ class _Walk:
         if slope != self.start.shape:
             shape = f"a function that returns shape {slope}"
             check.reject("gradient", shape, f"the shape of theta, {self.start.shape}")
-        self.rng, self.covariance, self.factor = _generator(seed), covariance, None
+        self.rng, self.covariance, self.factor = check.generator(seed), covariance, None
         if not isinstance(covariance, Callable):
             dim = self.start.shape[1]
             self.factor = _factor(_covariance(covariance, (dim,), (dim, dim)))
@@ -426,7 +425,7 @@ class _Walk:
 
 def _quadratic(hessian, covariance):
     """Return both as arrays of one shape, (d,) or (d, d), checked."""
-    matrix = np.ndim(hessian) == 2
+    matrix = check.dimensions(hessian) == 2
     hessian = check.array("hessian", hessian, ndim=2 if matrix else 1, positive=not matrix)
     if matrix and not _symmetric(hessian, 0, strict=True):
         check.reject("hessian", "another matrix", "a symmetric positive-definite matrix")
@@ -434,7 +433,7 @@ def _quadratic(hessian, covariance):
 
 
 def _covariance(covariance, *shapes):
-    matrix = np.ndim(covariance) == 2
+    matrix = check.dimensions(covariance) == 2
     covariance = check.array(
         "covariance", covariance, ndim=2 if matrix else 1, nonnegative=not matrix
     )
@@ -482,10 +481,7 @@ def _factor(covariance):
 
 
 def _times(times):
-    numbers = np.asarray(times, dtype=float)
-    if numbers.size == 0 or not np.all(numbers >= 0):
-        check.reject("times", times, "numbers of at least 0")
-    return numbers
+    return check.array("times", times, ndim=None, nonnegative=True, finite=False)
 
 
 def _increasing(values, name="times"):
@@ -493,9 +489,3 @@ def _increasing(values, name="times"):
     if np.any(np.diff(numbers) <= 0):
         check.reject(name, numbers.tolist(), "strictly increasing numbers")
     return numbers
-
-
-def _generator(seed):
-    if not isinstance(seed, np.random.Generator):
-        check.integer("seed", seed, 0)
-    return np.random.default_rng(seed)

@@ -11,6 +11,7 @@ none. So estimates are averaged first and divided last, and what bias is left is
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -130,10 +131,8 @@ def two_batch_estimates(small_norm, large_norm, small, large):
     large = check.real("large", large, small, low_open=True)
     norms = []
     for name, value in (("small_norm", small_norm), ("large_norm", large_norm)):
-        norms.append(check.array(name, value, ndim=np.ndim(value)))
-    if norms[0].shape != norms[1].shape:
-        shape = f"an array of shape {norms[1].shape}"
-        check.reject("large_norm", shape, f"the shape of small_norm, {norms[0].shape}")
+        norms.append(check.array(name, value, ndim=None))
+    check.same_shape("large_norm", norms[1], "small_norm", norms[0].shape)
     trace = (norms[0] - norms[1]) / (1 / small - 1 / large)
     signal = (large * norms[1] - small * norms[0]) / (large - small)
     return (float(trace), float(signal)) if trace.ndim == 0 else (trace, signal)
@@ -218,7 +217,7 @@ def gradient_noise(gradients, hessian=None, *, confidence=0.95):
     if isinstance(hessian, Callable):
         curved = check.array("hessian", hessian(gradients), ndim=2)
     elif hessian is not None:
-        hessian = check.array("hessian", hessian, ndim=2 if np.ndim(hessian) == 2 else 1)
+        hessian = check.array("hessian", hessian, ndim=(1, 2))
         if set(hessian.shape) != {gradients.shape[1]}:
             shape = f"an array of shape {hessian.shape}"
             check.reject("hessian", shape, f"one for {gradients.shape[1]} parameters")
@@ -257,7 +256,7 @@ class RunningNoise:
     sums: tuple = ()
 
     def __post_init__(self):
-        check.real("decay", self.decay, 0, 1, high_open=True)
+        check.fields(self, decay=check.below_one, count=partial(check.integer, low=0))
 
     def update(self, trace, signal):
         """Return the averages after one more estimate.
@@ -271,8 +270,8 @@ class RunningNoise:
         -------
         RunningNoise
         """
-        trace = check.array("trace", trace, ndim=np.ndim(trace))
-        signal = check.array("signal", signal, ndim=np.ndim(signal))
+        trace = check.array("trace", trace, ndim=None)
+        signal = check.array("signal", signal, ndim=None)
         if signal.shape != trace.shape or (self.count and trace.shape != self.sums[0].shape):
             shape = trace.shape if not self.count else self.sums[0].shape
             check.reject("signal", f"an array of shape {signal.shape}", f"the shape {shape}")
@@ -354,11 +353,9 @@ def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
     h = check.array("curvature", curvature, positive=True)
     columns = []
     for name, value in (("noise", noise), ("second_moment", second_moment), ("counts", counts)):
-        value = np.full(h.shape, value) if np.ndim(value) == 0 else value
-        columns.append(check.array(name, value, nonnegative=True))
-        if columns[-1].shape != h.shape:
-            shape = f"an array of shape {columns[-1].shape}"
-            check.reject(name, shape, f"the shape of curvature, {h.shape}")
+        numbers = check.array(name, value, ndim=(0, 1), nonnegative=True)
+        columns.append(np.full(h.shape, numbers) if numbers.ndim == 0 else numbers)
+        check.same_shape(name, columns[-1], "curvature", h.shape)
     c, m, counts = columns
     scales = []
     for power in (1.0, h):

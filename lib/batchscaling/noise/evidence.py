@@ -79,15 +79,13 @@ def laplace_evidence(cost, hessian, prior_precision):
     >>> laplace_evidence(3.0, [1.0, 100.0], prior_precision=1.0)
     Evidence(depth=3.0, occam=2.302585092994046)
     """
-    hessian = check.array("hessian", hessian, ndim=2 if np.ndim(hessian) == 2 else 1)
+    hessian = check.array("hessian", hessian, ndim=(1, 2))
     dim = hessian.shape[0]
-    if np.ndim(prior_precision) == 0:
+    if check.dimensions(prior_precision) == 0:
         prior = dim * np.log(check.positive("prior_precision", prior_precision))
     else:
         precision = check.array("prior_precision", prior_precision, ndim=2)
-        if precision.shape != hessian.shape:
-            shape = f"an array of shape {precision.shape}"
-            check.reject("prior_precision", shape, f"the shape of hessian, {hessian.shape}")
+        check.same_shape("prior_precision", precision, "hessian", hessian.shape)
         prior = _log_det("prior_precision", precision)
     depth = check.real("cost", cost)
     return Evidence(depth, float(0.5 * (_log_det("hessian", hessian) - prior)))

@@ -137,9 +137,7 @@ def lanczos_spectrum(matvec, dim, *, steps, probes, seed):
     probes = check.integer("probes", probes, 1)
     if not isinstance(matvec, Callable):
         check.reject("matvec", matvec, "a function of a vector")
-    if not isinstance(seed, np.random.Generator):
-        check.integer("seed", seed, 0)
-    rng = np.random.default_rng(seed)
+    rng = check.generator(seed)
     nodes, weights = np.zeros((2, probes, steps))
     for probe in range(probes):
         start = rng.choice([-1.0, 1.0], dim) / np.sqrt(dim)

@@ -69,9 +69,10 @@ def noise_scale(lr, examples, batch_size, momentum=0.0, *, replacement=False):
     batch_size = check.positive_numbers("batch_size", batch_size)
     if not replacement and np.any(batch_size > examples):
         check.reject("batch_size", batch_size.max(), f"at most {examples} without replacement")
-    momentum = np.asarray(momentum, dtype=float)
-    for value in np.unique(momentum):
-        check.real("momentum", value, 0, 1, high_open=True)
+    if check.dimensions(momentum) == 0:
+        momentum = check.below_one("momentum", momentum)
+    momentum = check.array("momentum", momentum, ndim=None, nonnegative=True)
+    check.below_one("momentum", momentum.max())
     ratio = examples / batch_size
     scale = lr / (1 - momentum) * (ratio if replacement else ratio - 1)
     return float(scale) if np.ndim(scale) == 0 else scale
@@ -101,10 +102,13 @@ class Phase:
     momentum: float = 0.0
 
     def __post_init__(self):
-        check.positive("epochs", self.epochs)
-        check.positive("lr", self.lr)
-        check.positive("batch_size", self.batch_size)
-        check.real("momentum", self.momentum, 0, 1, high_open=True)
+        check.fields(
+            self,
+            epochs=check.positive_amount,
+            lr=check.positive,
+            batch_size=check.positive_amount,
+            momentum=check.below_one,
+        )
 
     def noise_scale(self, examples):
         r"""Return :math:`\epsilon N / (B (1 - m))`, which equal schedules share."""
@@ -214,8 +218,7 @@ def _lower_noise(epochs, lr, batch_size, momentum, factor, limit):
     """Return phases whose noise falls by `factor`, by the batch size up to `limit`."""
     if not isinstance(epochs, Iterable) or not (lengths := tuple(epochs)):
         check.reject("epochs", epochs, "a non-empty sequence of positive numbers")
-    check.positive("lr", lr)
-    check.positive("batch_size", batch_size)
+    lr, batch_size = check.positive("lr", lr), check.positive_amount("batch_size", batch_size)
     factor = check.real("factor", factor, 1, low_open=True)
     phases = []
     for k, length in enumerate(lengths):
@@ -264,7 +267,7 @@ def matched_batch_size(phase, *, lr=None, momentum=None):
     lr = phase.lr if lr is None else check.positive("lr", lr)
     if momentum is None:
         momentum = phase.momentum
-    momentum = check.real("momentum", momentum, 0, 1, high_open=True)
+    momentum = check.below_one("momentum", momentum)
     return phase.batch_size * lr / phase.lr * (1 - phase.momentum) / (1 - momentum)
 
 

@@ -9,8 +9,10 @@ for all steps t + j with j < L,
           (\varphi_{t+i+1}-\varphi_{t+i})^2}, \qquad S(t+j) \ge S(t),
 
 by the inequality of Cauchy and Schwarz. The sum of squares is a quadratic form in the state, known
-for L = 1, 2, 4, ... by doubling. At L = 1 the bound is the risk itself. Where a root is near -1 the
-sign changes in each step, and the same bound in steps of two, from t and from t + 1, is better.
+for L = 1, 2, 4, ... by doubling. Where a root is near -1 the sign changes in each step, and the
+same bound in steps of two, from t and from t + 1, is better. Where the risk oscillates, every
+:math:`\varphi` may pass zero within few steps, and no such bound holds for longer. So short blocks
+take :math:`\varphi` of all their steps, from a table of :math:`r^\top F^j`.
 """
 
 import numpy as np
@@ -20,8 +22,11 @@ from batchscaling.nqm import _doubledouble as dd
 from batchscaling.nqm import moments
 from batchscaling.nqm.risk import require_stable
 
-_MARGIN = 1 + 1e-9  # keeps rounding from skipping a block whose bound touches the target
 _AT_ONCE = 2**15  # numbers of lanes times curvatures
+_TABLE = 2**17  # numbers of lanes times curvatures times steps of a short block
+_MOST_SHORT, _MOST_LEVEL = 10, 128  # logarithms of the longest short block and of the longest walk
+_EPS = np.finfo(float).eps
+_SLACK = 1 + 1e-9  # for rounding in what a block may change
 
 
 def steps_to_target(problem, optimizer, batch_size, target):
@@ -44,7 +49,8 @@ def steps_to_target(problem, optimizer, batch_size, target):
     Raises
     ------
     ValueError
-        If an argument is out of its range or the method is unstable on `problem`.
+        If an argument is out of its range, the method is unstable on `problem`, or it takes more
+        than 2**128 steps to say.
     """
     require_stable(problem, optimizer)
     batch_sizes, targets = np.broadcast_arrays(
@@ -101,6 +107,11 @@ class _Walk:
         self.difference = rest[..., None] + self._unfold(gradient)  # F - I
         self._squarings = moments.squarings(each, curvature)
         self._blocks = []
+        numbers = _TABLE // (len(optimizers) * h.size)
+        self.short = min(max(numbers, 1).bit_length() - 1, _MOST_SHORT)
+        self.table = self._rows(2**self.short)
+        self.largest = np.abs(self.table).max(axis=0)
+        self.margin = 1 + _EPS * (8 + np.sqrt(h.size))  # for rounding in a risk
 
     def run(self, batch_sizes, targets):
         """Return the first crossing of each lane, or None."""
@@ -126,7 +137,7 @@ class _Walk:
                 return found
             lane, level, phi, noise = lane[on], level[on], phi[on], noise[on]
             column, row, psi = ([part[:, :, on] for part in pair] for pair in (column, row, psi))
-            needed = targets[lane] * _MARGIN - noise
+            needed = targets[lane] * self.margin - noise
             level = self._longest_safe(lane, level, phi, column[0][:, 0], start_weight, needed)
             power, covariance = (self._gather(lane, level, kind) for kind in (0, 1))
             psi = dd.add(psi, dd.congruence(row, covariance))
@@ -134,9 +145,18 @@ class _Walk:
             for k, one in enumerate(lane):
                 step[one] += 1 << int(level[k])
             level = level + 1
+            if level.max() > _MOST_LEVEL:
+                target = float(targets[lane[np.argmax(level)]])
+                allowed = (
+                    f"a risk that is reached within 2**{_MOST_LEVEL} steps, or shown never to be"
+                )
+                check.reject("target", target, allowed)
 
     def _longest_safe(self, lane, level, phi, column, start_weight, needed):
-        """Return each lane's longest block, at most `level`, with the risk above the target."""
+        """Return each lane's longest block, at most `level`, with the risk above the target.
+
+        A short one may be longer than `level`.
+        """
         difference = self.difference[:, :, self.which[lane]]
 
         def change(state):
@@ -148,7 +168,7 @@ class _Walk:
         twice_after = twice + change(twice)  # and from t + 1
         readout = self.method.readout[:, self.which[lane], None]
         phi_after = np.abs(np.sum(readout * after, axis=0))
-        open_ = np.flatnonzero(level > 0)
+        open_ = np.flatnonzero(level > self.short)
         while open_.size:
             outputs, _ = self._gather(lane[open_], level[open_], 2)
             length = 2.0 ** level[open_, None]
@@ -156,15 +176,42 @@ class _Walk:
             def lowest(start, moved, changes, outputs=outputs, open_=open_):
                 moved = moved[:, open_]
                 squares = np.maximum(np.einsum("ilk,ijlk,jlk->lk", moved, outputs, moved), 0)
-                return start[open_] - np.sqrt(changes * squares)
+                return start[open_] - _SLACK * np.sqrt(changes * squares)
 
             pairs = np.floor((length - 1) / 2)
             in_pairs = np.minimum(lowest(phi, twice, pairs), lowest(phi_after, twice_after, pairs))
+            in_pairs -= 16 * _EPS * pairs * phi[open_]  # two steps are a difference of near numbers
             bound = np.maximum(np.maximum(lowest(phi, once, length - 1), in_pairs), 0)
             unsafe = open_[bound**2 @ start_weight <= needed[open_]]
             level[unsafe] -= 1
-            open_ = unsafe[level[unsafe] > 0]
+            open_ = unsafe[level[unsafe] > self.short]
+        short = np.flatnonzero(level <= self.short)
+        if short.size:
+            state = column[:, short]
+            level[short] = self._longest_short(lane[short], state, start_weight, needed[short])
         return level
+
+    def _longest_short(self, lane, column, start_weight, needed):
+        """Return each lane's longest safe block up to the longest short one."""
+        alone = self.shape[0] == 1  # then nothing need be copied
+        rows = self.table if alone else self.table[:, :, self.which[lane]]
+        phi = sum(rows[:, i] * column[i] for i in range(len(column)))
+        np.abs(phi, out=phi)
+        phi -= 4 * _EPS * np.sum(self.largest[:, self.which[lane]] * np.abs(column), axis=0)
+        np.maximum(phi, 0, out=phi)
+        unsafe = np.square(phi, out=phi) @ start_weight <= needed
+        unsafe[0] = False  # the step where the block begins, which is known
+        first = np.where(unsafe.any(axis=0), np.argmax(unsafe, axis=0), len(unsafe))
+        return np.frexp(first)[1] - 1
+
+    def _rows(self, count):
+        """Return r^T F^j for all j below a power of two, shape (count, n, m, curvatures)."""
+        rows = self.method.readout[None, :, :, None] * np.ones(self.shape[1])
+        rows = rows, np.zeros_like(rows)
+        for level in range(count.bit_length() - 1):
+            more = dd.matmul(rows, tuple(map(self._unfold, self._block(level)[0])))
+            rows = tuple(np.concatenate(both) for both in zip(rows, more, strict=True))
+        return rows[0]
 
     def _gather(self, lane, level, kind):
         """Return P (kind 0), C (1) or the squared outputs W (2) of each lane at its level."""

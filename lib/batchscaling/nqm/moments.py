@@ -23,6 +23,8 @@ from batchscaling.nqm import _doubledouble as dd
 from batchscaling.nqm.optimizers import LinearMethod
 
 _CHUNK = 2**17  # numbers of one temporary array, so that it stays in the cache
+_FLATTEST = 1e-50  # times a rate near 1, a curvature whose effects on the long run are proportional
+_MOST_SQUARINGS = 256  # of a transition, enough for what is as flat as that
 
 
 def stack(methods):
@@ -103,14 +105,23 @@ def _combine(method, levels, steps, size):
     return np.einsum("itk,i->tk", row[0][0], method.start), psi[0][0, 0]
 
 
-def limit(method, curvature):
-    r"""Return :math:`\sum_{k}\psi_k^2` over all steps, shape (k,), for a stable method."""
+def limit(optimizer, curvature):
+    r"""Return :math:`h \sum_{k}\psi_k^2` over all steps, shape (k,); not finite if it has no limit.
+
+    A rate of s times as much at a curvature of 1/s as much gives s times the same. So rates are
+    taken near 1, where nothing overflows. In the flattest directions the result no longer depends
+    on the curvature.
+    """
+    scale = 2.0 ** (np.frexp(optimizer.lr)[1] - 1)
+    method = optimizer.with_lr(optimizer.lr / scale).method()
+    curvature = np.maximum(scale * curvature, _FLATTEST)
     total = np.zeros_like(curvature)
-    for power, covariance in squarings(method, curvature):
+    for power, covariance in itertools.islice(squarings(method, curvature), _MOST_SQUARINGS):
         before = total
         total = np.einsum("i,ijk,j->k", method.readout, covariance[0], method.readout)
         if np.array_equal(total, before) and np.abs(power[0]).max() < 1e-8:
-            return total
+            return scale * (curvature * total)
+    return np.full_like(total, np.inf)
 
 
 def outer(a, b):

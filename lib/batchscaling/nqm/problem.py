@@ -53,25 +53,21 @@ class NoisyQuadratic:
         curvature = check.array("curvature", self.curvature, positive=True)
         noise = curvature if self.noise is None else self.noise
         second_moment = self.second_moment
-        if np.ndim(second_moment) == 0:
-            second_moment = check.real("second_moment", second_moment, 0)
+        if check.dimensions(second_moment) == 0:
+            second_moment = check.nonnegative("second_moment", second_moment)
             second_moment = np.full(curvature.shape, second_moment)
         counts = np.ones(curvature.shape) if self.counts is None else self.counts
-        fields = {
+        values = {
             "curvature": curvature,
             "noise": check.array("noise", noise, nonnegative=True),
             "second_moment": check.array("second_moment", second_moment, nonnegative=True),
             "counts": check.array("counts", counts, positive=True),
         }
-        if np.any(fields["counts"] % 1):
+        if np.any(values["counts"] % 1):
             check.reject("counts", counts, "whole numbers from 1 on")
-        for name, values in fields.items():
-            if values.shape != curvature.shape:
-                shape = f"an array of shape {values.shape}"
-                check.reject(name, shape, f"the shape of curvature, {curvature.shape}")
-            values = values.copy()
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+        for name, numbers in values.items():
+            check.same_shape(name, numbers, "curvature", curvature.shape)
+        check.store(self, **values)
 
     @classmethod
     def harmonic(cls, dim, second_moment=1.0):

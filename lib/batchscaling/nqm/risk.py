@@ -7,7 +7,8 @@ from batchscaling.nqm import moments
 from batchscaling.nqm.optimizers.base import require_optimizer
 from batchscaling.nqm.problem import require_problem
 
-_MOST_STEPS = 2**62
+MOST_STEPS = 2**62
+"""The longest run, so that numbers of steps fit into 64 bits."""
 
 
 def risk(problem, optimizer, batch_size, steps):
@@ -106,9 +107,12 @@ def steady_state_risk(problem, optimizer, batch_size):
     """
     require_stable(problem, optimizer)
     batch_size = check.positive("batch_size", batch_size)
-    psi = moments.limit(optimizer.method(), problem.curvature)
-    half = 0.5 * problem.counts * problem.curvature * problem.noise
-    return float(half @ psi) / batch_size
+    with np.errstate(over="ignore", invalid="ignore"):  # of a rate that rounding calls stable
+        energy = moments.limit(optimizer, problem.curvature)
+    risk = float(0.5 * problem.counts * problem.noise @ energy) / batch_size
+    if not np.isfinite(energy).all():
+        _reject_rate(problem, optimizer)
+    return risk
 
 
 def convergence_rate(problem, optimizer):
@@ -151,14 +155,18 @@ def is_stable(problem, optimizer):
 def require_stable(problem, optimizer):
     """Raise a ``ValueError`` that states the stable learning rates if the method is unstable."""
     if not is_stable(problem, optimizer):
-        highest = problem.curvature.max()
-        bound = optimizer.lr * optimizer.curvature_limit / highest
-        check.reject(
-            "lr",
-            optimizer.lr,
-            f"below {bound:.6g}, where {type(optimizer).__name__} is stable "
-            f"(largest curvature {highest:.6g})",
-        )
+        _reject_rate(problem, optimizer)
+
+
+def _reject_rate(problem, optimizer):
+    highest = problem.curvature.max()
+    bound = optimizer.lr * optimizer.curvature_limit / highest
+    check.reject(
+        "lr",
+        optimizer.lr,
+        f"below {bound:.6g}, where {type(optimizer).__name__} is stable "
+        f"(largest curvature {highest:.6g})",
+    )
 
 
 def require_types(problem, optimizer):
@@ -169,11 +177,4 @@ def require_types(problem, optimizer):
 
 def whole_steps(steps):
     """Return `steps` as an int64 array, or raise a ``ValueError``."""
-    allowed = f"integers from 0 to {_MOST_STEPS}"
-    numbers = np.asarray(steps)
-    if numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
-        check.reject("steps", steps, allowed)
-    bad = (numbers < 0) | (numbers > _MOST_STEPS)
-    if bad.any():
-        check.reject("steps", int(numbers[bad].ravel()[0]), allowed)
-    return numbers.astype(np.int64)
+    return check.integers("steps", steps, 0, MOST_STEPS)

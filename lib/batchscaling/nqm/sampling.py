@@ -46,9 +46,7 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
     times = steps.ravel()
     if np.any(np.diff(times) <= 0):
         check.reject("steps", steps.tolist(), "strictly increasing integers")
-    if not isinstance(seed, np.random.Generator):
-        check.integer("seed", seed, 0)
-    rng = np.random.default_rng(seed)
+    rng = check.generator(seed)
     counts = problem.counts.astype(int)
     h, c, m = (
         np.repeat(values, counts)

@@ -6,6 +6,7 @@ the second moments M of the state move by :math:`M \to P M P^\top + (c/B)\,C` wi
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize
@@ -37,9 +38,10 @@ class Piece:
     steps: int
 
     def __post_init__(self):
-        require_optimizer("optimizer", self.optimizer)
-        check.positive("batch_size", self.batch_size)
-        check.integer("steps", self.steps, 1)
+        steps = partial(check.integer, low=1)
+        check.fields(
+            self, optimizer=require_optimizer, batch_size=check.positive_amount, steps=steps
+        )
 
 
 def schedule_risk(problem, schedule, steps):

@@ -135,7 +135,8 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     """
     require_problem(problem)
     batch_sizes = check.array("batch_sizes", batch_sizes, positive=True)
-    targets = np.atleast_1d(check.positive_numbers("target", target))
+    target = check.positive_numbers("target", target)
+    targets = np.atleast_1d(target)
     if targets.ndim > 1:
         check.reject("target", f"an array of shape {targets.shape}", "a number or one dimension")
     if targets.max() >= problem.initial_risk:
@@ -267,6 +268,8 @@ class _Space:
         if not self.names:
             check.reject("fixed hyperparameters", fixed, "at least one left to search")
         self.free_rate = "lr" in self.names
+        if not self.free_rate:
+            self.fixed["lr"] = check.positive("lr", self.fixed["lr"])
         self.low, self.high = np.array([_BOUNDS[name] for name in self.names]).T
         self.spacing = (self.high - self.low) / (np.array(_COARSE_POINTS[len(self.names)]) - 1)
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import binom
 
-from batchscaling._validation import array, integer, positive, real, reject
+from batchscaling._validation import array, integer, positive, real, reject, store
 
 
 def first_crossing(steps, loss, target):
@@ -146,6 +146,14 @@ class BatchSizeCurve:
     batch_sizes: np.ndarray
     steps: np.ndarray
 
+    def __post_init__(self):
+        batch_sizes = array("batch_sizes", self.batch_sizes, positive=True)
+        steps = array("steps", self.steps, ndim=2, nonnegative=True, finite=False)
+        if len(steps) != len(batch_sizes):
+            allowed = f"one row for each of {len(batch_sizes)} batch sizes"
+            reject("steps", f"an array of shape {steps.shape}", allowed)
+        store(self, batch_sizes=batch_sizes, steps=steps)
+
     @property
     def medians(self):
         """Medians over the seeds, shape (k,)."""
@@ -249,7 +257,9 @@ def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
 def _curve(name, batch_sizes, steps):
     batch_sizes = array("batch_sizes", batch_sizes, positive=True)
     steps = array(name, steps, positive=True)
-    if steps.shape != batch_sizes.shape or len(steps) < 2:
-        allowed = f"two numbers or more, as many as batch sizes ({len(batch_sizes)})"
+    if steps.shape != batch_sizes.shape:
+        allowed = f"as many as batch sizes, ({len(batch_sizes)},)"
         reject(name, f"an array of shape {steps.shape}", allowed)
+    if len(np.unique(batch_sizes)) < 2:
+        reject("batch_sizes", batch_sizes.tolist(), "two different ones or more")
     return batch_sizes, steps

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-from batchscaling._validation import real
+from batchscaling._validation import fields, nonnegative, positive
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Objective:
     minimum: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "weight_decay", real("weight_decay", self.weight_decay, 0))
-        object.__setattr__(self, "minimum", real("minimum", self.minimum, 0))
+        fields(self, weight_decay=nonnegative, minimum=nonnegative)
 
     def beside_loss(self, params):
         """Return what is added to each row's mean loss, in double precision.
@@ -72,7 +71,7 @@ class Objective:
         ValueError
             If `weight_decay` is not positive.
         """
-        objective = cls(real("weight_decay", weight_decay, 0, low_open=True))
+        objective = cls(positive("weight_decay", weight_decay))
         start = model.init(torch.Generator().manual_seed(0))
         inputs, labels = data.train_inputs.double(), data.train_labels
         sizes = [p.numel() for p in start.values()]

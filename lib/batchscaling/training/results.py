@@ -1,8 +1,9 @@
 """Results of sweeps: read, summarise and print them."""
 
 import json
-import sys
+import warnings
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ class CellResult:
     ----------
     task, optimizer : str
     batch_size : int
+        Examples that a step took: all of them where more were asked for.
     hyper : dict of str to numpy.ndarray, each of shape (settings,)
         The settings of the search.
     diverged : numpy.ndarray of bool, shape (settings, seeds)
@@ -49,7 +51,7 @@ class CellResult:
         return cls(
             cell["task"],
             cell["optimizer"],
-            cell["batch_size"],
+            record.get("trained_batch_size", cell["batch_size"]),
             {name: np.array(values) for name, values in record["hyper"].items()},
             np.array(record["diverged"], dtype=bool),
             {measure: _numbers(steps) for measure, steps in record["steps"].items()},
@@ -102,11 +104,27 @@ def load_results(folder=None, task=None):
     Raises
     ------
     ValueError
-        If there are none, or a file holds something else.
+        If there are none, a file holds something else, or two files hold one cell and neither has
+        its name.
+
+    Warns
+    -----
+    UserWarning
+        If hidden files, folders or copies of a cell's file were left out; it names them.
     """
     folder = measured() if folder is None else Path(folder)
-    cells = [_result(path) for path in folder.glob("*.json")]
-    cells = [cell for cell in cells if task in (None, cell.task)]
+    paths = sorted(folder.glob("*.json"))
+    ignored = [path for path in paths if path.name.startswith(".") or path.is_dir()]
+    results = {path: _result(path) for path in paths if path not in ignored}
+    copies = {}
+    for path, result in results.items():
+        copies.setdefault(_own_name(result), []).append(path)
+    kept = [_original(name, same) for name, same in copies.items()]
+    ignored += [path for path in results if path not in kept]
+    if ignored:
+        names = ", ".join(repr(path.name) for path in ignored)
+        warnings.warn(f"left out of the results in {str(folder)!r}: {names}", stacklevel=2)
+    cells = [results[path] for path in kept if task in (None, results[path].task)]
     if not cells:
         reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
     return sorted(cells, key=lambda cell: (cell.task, cell.optimizer, cell.batch_size))
@@ -121,12 +139,31 @@ def read(path):
         If the file holds something else.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError:
+        record = json.loads(path.read_text("utf-8-sig"))
+    except (IsADirectoryError, ValueError):
         record = None
     if not isinstance(record, dict) or "cell" not in record:
         _reject(path)
     return record
+
+
+def file_name(task, optimizer, batch_size):
+    """Return the name of a cell's file."""
+    return f"{task}-{optimizer}-{batch_size:05d}.json"
+
+
+def _own_name(result):
+    """Return the name that the file of a result should have."""
+    return file_name(result.task, result.optimizer, result.record["cell"]["batch_size"])
+
+
+def _original(name, copies):
+    """Return the file of a cell that has its name, or the only one."""
+    named = [path for path in copies if path.name == name]
+    if not named and len(copies) > 1:
+        names = [path.name for path in copies]
+        reject("folder", str(copies[0].parent), f"one file for a cell, named {name}, not {names}")
+    return (named or copies)[0]
 
 
 def _result(path):
@@ -142,9 +179,13 @@ def _reject(path):
 
 
 def measured():
-    """Return the folder of the book's own sweeps: in a checkout, else as installed beside it."""
-    checkout = Path(__file__).parents[3] / "data" / "sweeps"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share/batchscaling/sweeps"
+    """Return the folder of the book's own sweeps: in the installed package, else in a checkout.
+
+    Other measured results are in folders beside it, as in the repository's ``data``.
+    """
+    installed = files("batchscaling") / "measured"
+    checkout = Path(__file__).resolve().parents[3] / "data"
+    return (installed if installed.is_dir() else checkout) / "sweeps"
 
 
 def table(cells, measure="validation"):

@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import qmc
 
-from batchscaling._validation import integer, one_of, positive, reject
+from batchscaling._validation import (
+    array,
+    fields,
+    flag,
+    integer,
+    one_of,
+    positive,
+    real,
+    reject,
+)
 
 EDGE = 0.1
 """An optimum within this part of a range, at either end, counts as on the border."""
@@ -42,8 +51,7 @@ class Range:
     complement: bool = False
 
     def __post_init__(self):
-        positive("low", self.low)
-        positive("high", self.high)
+        fields(self, low=positive, high=positive, complement=flag)
         if self.high <= self.low:
             reject("high", self.high, f"above low, {self.low}")
         if self.complement and self.high > 1:
@@ -51,12 +59,13 @@ class Range:
 
     def values(self, unit):
         """Return the values at positions from 0 (`low`) to 1 (`high`)."""
-        numbers = self.low * (self.high / self.low) ** np.asarray(unit)
+        numbers = self.low * (self.high / self.low) ** array("unit", unit, ndim=None)
         numbers = np.clip(numbers, self.low, self.high)  # against rounding
         return 1 - numbers if self.complement else numbers
 
     def position(self, value):
         """Return where a value lies: 0 at `low`, 1 at `high`."""
+        value = real("value", value)
         number = 1 - value if self.complement else value
         return float(np.log(number / self.low) / np.log(self.high / self.low))
 
@@ -119,7 +128,8 @@ def draw(space, count, *, seed, skip=0):
     if not ranges or not all(isinstance(each, Range) for each in ranges):
         reject("space", space, "a mapping of names to Range, not empty")
     sequence = qmc.Halton(len(space), seed=integer("seed", seed, 0))
-    points = sequence.random(integer("skip", skip, 0) + integer("count", count, 1))[skip:]
+    skip, count = integer("skip", skip, 0), integer("count", count, 1)
+    points = sequence.random(skip + count)[skip:]
     return {name: space[name].values(column) for name, column in zip(space, points.T, strict=True)}
 
 
@@ -137,7 +147,7 @@ def hyperparameters(values):
     -------
     dict of str to numpy.ndarray
     """
-    values = dict(values)
+    values = {name: array(name, column) for name, column in values.items()}
     if "effective_lr" in values:
         values["lr"] = values.pop("effective_lr") * (1 - values["momentum"])
     return values

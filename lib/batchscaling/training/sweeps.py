@@ -23,7 +23,7 @@ from batchscaling._validation import integer, one_of, reject
 from batchscaling.training import cluster
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
-from batchscaling.training.results import CellResult, acts, read
+from batchscaling.training.results import CellResult, acts, file_name, read
 from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
@@ -49,15 +49,16 @@ class Cell:
     optimizer : str
         One of `OPTIMIZERS`.
     batch_size : int
-        At least 1. Sizes above the number of training examples mean all of them.
+        At least 1. Sizes above the number of training examples mean all of them; the result
+        says how many these are.
     trials : int
         Settings that do not diverge, at least 1.
     seeds : int
-        Seeds of each setting, at least 1.
+        Seeds of each setting, from 1 to 1,000, so that the final has others.
     finalists : int
         Settings that are compared again, each with `final_seeds` seeds, at least 1.
     final_seeds : int
-        At least 1.
+        From 1 to 1,000, so that the last measurement has others.
     fresh : int
         Seeds that measure the best setting once more, at least 1.
     search_seed : int
@@ -83,14 +84,16 @@ class Cell:
         one_of("task", self.task, TASKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         least = dict.fromkeys(("batch_size", "trials", "seeds", "finalists", "final_seeds"), 1)
+        most = {"seeds": FINAL - SEARCH, "final_seeds": FRESH - FINAL}
         for name, low in {**least, "fresh": 1, "search_seed": 0}.items():
             # Also an integer of numpy becomes one that JSON knows.
-            object.__setattr__(self, name, integer(name, getattr(self, name), low))
+            number = integer(name, getattr(self, name), low, most.get(name))
+            object.__setattr__(self, name, number)
 
     @property
     def file(self):
         """Name of the cell's file."""
-        return f"{self.task}-{self.optimizer}-{self.batch_size:05d}.json"
+        return file_name(self.task, self.optimizer, self.batch_size)
 
     @property
     def command(self):
@@ -131,6 +134,7 @@ def run_cell(cell, *, device="cpu", progress=False):
     best = {measure: final["best"] for measure, final in finals.items()}
     return {
         "cell": asdict(cell),
+        "trained_batch_size": search.batch_size,
         "targets": dict(search.task.targets),
         "space": {name: [r.low, r.high] for name, r in search.space.items()},
         "widened": widened,

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from batchscaling._validation import fields, integer, nonnegative, real
 from batchscaling.training.data import digits, fashion_mnist, mnist
 from batchscaling.training.models import Model, mlp, simple_cnn, softmax_regression
 from batchscaling.training.objective import Objective
@@ -72,6 +73,11 @@ class Task:
     weight_decay: float = 0.0
     least_fresh: float = 2**-8
 
+    def __post_init__(self):
+        whole, part = partial(integer, low=0), partial(real, low=0, high=1, low_open=True)
+        fields(self, examples=whole, steps=whole, patience=partial(real, low=1))
+        fields(self, weight_decay=nonnegative, least_fresh=part)
+
     def optimizer(self, name):
         """Return one of `OPTIMIZERS`, with the task's weight decay."""
         if not self.weight_decay:
@@ -87,7 +93,7 @@ class Task:
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
-        return self.steps + self.examples // batch_size
+        return self.steps + self.examples // integer("batch_size", batch_size, 1)
 
     def space(self, optimizer):
         """Return the search space of an optimizer by name, a dict of str to `Range`."""

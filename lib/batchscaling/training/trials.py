@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from batchscaling._validation import array, integer, one_of, reject
+from batchscaling._validation import array, dimensions, integer, one_of, reject, store
 from batchscaling.training.curves import first_crossing
 
 
@@ -27,6 +27,15 @@ class Trials:
 
     seeds: np.ndarray
     hyper: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        # Ranges and lengths are for `train` to check: it knows whose the hyperparameters are.
+        if not isinstance(self.hyper, Mapping):
+            reject("hyper", self.hyper, "a mapping of names to arrays")
+        if np.ma.is_masked(self.seeds):
+            reject("seeds", self.seeds, "a sequence of integers")
+        hyper = {name: _column(name, values) for name, values in self.hyper.items()}
+        store(self, seeds=np.asarray(self.seeds), hyper=hyper)
 
 
 @dataclass(frozen=True)
@@ -139,10 +148,11 @@ def grid(seeds, **hyper):
     ValueError
         If `seeds` or a list of values is empty, or holds a value that is not allowed.
     """
-    seeds = [integer(f"seeds[{i}]", seed, 0) for i, seed in enumerate(np.atleast_1d(seeds))]
+    seeds = [seeds] if dimensions(seeds) == 0 else seeds
+    seeds = [integer(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
     if not seeds or len(set(seeds)) < len(seeds):
         reject("seeds", seeds, "a non-empty sequence of different non-negative integers")
-    values = [array(name, np.atleast_1d(value)) for name, value in hyper.items()]
+    values = [np.atleast_1d(array(name, value, ndim=(0, 1))) for name, value in hyper.items()]
     *columns, seeds = zip(*product(*values, seeds), strict=True)
     columns = {name: np.array(column) for name, column in zip(hyper, columns, strict=True)}
     return Trials(np.array(seeds), columns)
@@ -186,3 +196,8 @@ def summarise(results, measure="validation"):
         best=best if found else None,
         at_border=dict(zip(hyper, border, strict=True)) if found else None,
     )
+
+
+def _column(name, values):
+    """Return the values of a hyperparameter as float64; there may be none."""
+    return array(name, values, finite=False) if np.size(values) else np.zeros(0)

@@ -5,9 +5,9 @@ widget, so there the shared files are put in place of the imports.
 """
 
 import re
-from pathlib import Path
+from importlib.resources import files
 
-FOLDER = Path(__file__).parent / "js"
+FOLDER = files(__package__) / "js"
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:function\*?|const) (\w+))", re.MULTILINE)

@@ -27,7 +27,6 @@ class _Knob(traitlets.TraitType):
         return self._clean(self.name, value)
 
 
-_momentum = partial(check.real, low=0, high=1, high_open=True)
 _batch_size = partial(check.integer, low=1)
 _power = partial(check.real, low=0, high=1)
 _fraction = partial(check.real, low=0, high=1, low_open=True, high_open=True)
@@ -110,7 +109,7 @@ class RiskExplorer(_ProblemExplorer):
     _esm = compose(_module)
 
     lr = _Knob(check.positive)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
     batch_size = _Knob(_batch_size)
     power = _Knob(_power)
     target = _Knob(check.positive)
@@ -153,7 +152,7 @@ class MomentumExplorer(_ProblemExplorer):
     _esm = compose(_module)
 
     lr = _Knob(check.positive)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
     batch_size = _Knob(_batch_size)
 
     def __init__(self, problem, lr=0.5, momentum=0.9, batch_size=1024):
@@ -193,7 +192,7 @@ class PreconditioningExplorer(_ProblemExplorer):
 
     power = _Knob(_power)
     lr_fraction = _Knob(_fraction)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
     batch_size = _Knob(_batch_size)
 
     def __init__(self, problem, power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024):
@@ -241,7 +240,7 @@ class StepsExplorer(_Explorer):
 
     exponent = _Knob(partial(check.real, low=0, high=2))
     power = _Knob(_power)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
     target = _Knob(check.positive)
 
     def __init__(self, exponent=1.0, power=0.0, momentum=0.9, target=0.01):
@@ -282,7 +281,7 @@ class MeasuredStepsExplorer(_ProblemExplorer):
 
     measured = traitlets.Dict().tag(sync=True)
     target = traitlets.Float().tag(sync=True)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
     noise_factor = _Knob(check.positive)
     start_factor = _Knob(check.positive)
 
@@ -341,7 +340,7 @@ class ThermometerExplorer(_Explorer):
 
     lr = _Knob(check.positive)
     batch_size = _Knob(_batch_size)
-    momentum = _Knob(_momentum)
+    momentum = _Knob(check.below_one)
 
     def __init__(self, lr=0.01, batch_size=16, momentum=0.0):
         super().__init__(lr=lr, batch_size=batch_size, momentum=momentum)

@@ -31,8 +31,7 @@ class Averaged(Optimizer):
     decay: float
 
     def __post_init__(self):
-        require_optimizer("base", self.base)
-        check.real("decay", self.decay, 0, 1, high_open=True)
+        check.fields(self, base=require_optimizer, decay=check.below_one)
 
     def method(self):
         A, b, query, readout, start = self.base.method()

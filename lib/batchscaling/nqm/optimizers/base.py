@@ -66,7 +66,7 @@ class Optimizer(ABC):
         ndarray, shape (n, n, ...)
         """
         method = self.method()
-        h = np.asarray(curvature, dtype=float)
+        h = check.array("curvature", curvature, ndim=None)
         axes = (slice(None), slice(None)) + (None,) * h.ndim
         return method.A[axes] + h * np.outer(method.b, method.query)[axes]
 
@@ -79,11 +79,11 @@ class MomentumOptimizer(Optimizer):
     momentum: float
 
     def __post_init__(self):
-        check.positive("lr", self.lr)
-        check.real("momentum", self.momentum, 0, 1, high_open=True)
+        check.fields(self, lr=check.positive, momentum=check.below_one)
 
 
 def require_optimizer(name, value):
-    """Raise a ``ValueError`` unless `value`, which is called `name`, is an optimizer."""
+    """Return `value`, which is called `name`, or raise a ``ValueError`` if it is no optimizer."""
     if not isinstance(value, Optimizer):
         check.reject(name, value, "an optimizer such as SGD(lr=0.1)")
+    return value

@@ -35,7 +35,7 @@ class ExtrapSGD(MomentumOptimizer):
 
     def __post_init__(self):
         super().__post_init__()
-        check.real("extrapolation", self.extrapolation, 0)
+        check.fields(self, extrapolation=check.nonnegative)
 
     def method(self):
         lr, u = self.lr, self.momentum
@@ -67,4 +67,5 @@ class ExtrapSGD(MomentumOptimizer):
         return float(1 / inverse.real[real].max())
 
     def with_lr(self, lr):
-        return replace(self, lr=lr, extrapolation=self.extrapolation * lr / self.lr)
+        lr = check.positive("lr", lr)
+        return replace(self, lr=lr, extrapolation=self.extrapolation * (lr / self.lr))

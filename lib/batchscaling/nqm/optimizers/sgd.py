@@ -25,7 +25,7 @@ class SGD(Optimizer):
     lr: float
 
     def __post_init__(self):
-        check.positive("lr", self.lr)
+        check.fields(self, lr=check.positive)
 
     def method(self):
         one = np.ones(1)

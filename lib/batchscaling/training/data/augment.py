@@ -1,11 +1,12 @@
 """Augmentation: random changes of a batch of training images."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.functional import pad
 
-from batchscaling._validation import integer
+from batchscaling._validation import fields, integer
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class FlipCrop:
     padding: int = 4
 
     def __post_init__(self):
-        integer("padding", self.padding, 0)
+        fields(self, padding=partial(integer, low=0))
 
     def draw(self, rng, batch_size):
         """Draw the changes of one batch.

@@ -180,8 +180,9 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
     ----------
     path : str or os.PathLike
         A file with ``images``, numbers of shape (examples, height, width) or (examples, channels,
-        height, width), and ``labels``, integers from 0 of shape (examples,). Files with pickled
-        objects are refused.
+        height, width), and ``labels``, integers from 0 of shape (examples,), both of any size and
+        byte order. Files with pickled objects are refused, and images whose last axis looks like
+        that of the channels.
     validation : int
         Number of examples held out for validation.
     seed : int
@@ -207,19 +208,55 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
         If there is no such file.
     """
     images, labels = _read_npz(path)
-    if images.ndim not in (3, 4) or images.dtype.kind not in "uif" or images.size == 0:
-        found = f"an array of {images.dtype} of shape {images.shape}"
-        reject("images", found, "numbers of shape (examples, [channels,] height, width)")
-    if not np.isfinite(images).all():
-        reject("images", "an array with a number that is not finite", "finite numbers")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui" or labels.min() < 0:
-        found = f"an array of {labels.dtype} of shape {labels.shape}"
-        reject("labels", found, f"integers from 0 of shape ({len(images)},)")
+    _check_own(path, images, labels)
     images = images if images.ndim == 4 else images[:, None]
     return _images(
-        images, labels, None, validation=validation, seed=seed, examples=examples, size=size,
-        augment=augment,
+        _in_float32_range(images), labels.astype(np.int64), None, validation=validation, seed=seed,
+        examples=examples, size=size, augment=augment,
     )  # fmt: skip
+
+
+def _check_own(path, images, labels):
+    """Raise a ``ValueError`` that names file and array unless both are what `from_npz` takes."""
+
+    def refuse(name, array, allowed):
+        found = f"an array of {array.dtype} of shape {array.shape} in {path}"
+        reject(name, found, allowed)
+
+    shape = images.shape
+    if images.ndim not in (3, 4) or images.dtype.kind not in "uif" or images.size == 0:
+        refuse("images", images, "numbers of shape (examples, [channels,] height, width)")
+    if images.ndim == 4 and (shape[3] <= 4 < shape[1] or shape[1] == shape[2] > shape[3]):
+        allowed = "channels before height and width, as images.transpose(0, 3, 1, 2) has them"
+        refuse("images", images, allowed)
+    if not np.isfinite(images).all():
+        refuse("images", images, "finite numbers")
+    if labels.shape != shape[:1] or labels.dtype.kind not in "ui":
+        refuse("labels", labels, f"integers of shape ({len(images)},)")
+    if labels.min() < 0 or labels.max() > np.iinfo(np.int64).max:
+        worst = labels.min() if labels.min() < 0 else labels.max()
+        reject("labels", f"an array with {worst} in {path}", "integers from 0 to 2**63 - 1")
+
+
+def _in_float32_range(images):
+    """Return images that float32 can hold, of which standardising makes the same numbers.
+
+    Each channel is shifted by its first number and scaled by a power of two. So neither its size
+    nor an offset costs digits, and a channel that never changes becomes exactly zero.
+    """
+    if images.dtype.kind in "ui" and images.itemsize <= 2:
+        return images.astype(images.dtype.newbyteorder("="))
+    wide = np.longdouble if images.itemsize > 4 else np.float64
+    result = np.empty(images.shape, np.float32)
+    for place in range(images.shape[1]):
+        channel = _to_unit(images[:, place].astype(wide))
+        result[:, place] = _to_unit(channel - channel.flat[0])
+    return result
+
+
+def _to_unit(numbers):
+    """Return numbers times the power of two that brings the largest to between a half and 1."""
+    return np.ldexp(numbers, -np.frexp(np.abs(numbers).max())[1])
 
 
 def _idx(folder, **settings):

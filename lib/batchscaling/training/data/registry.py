@@ -166,7 +166,7 @@ def _in_folder(name):
     """Return the path of a file in the user's folder, or None."""
     if not os.environ.get(FOLDER):
         return None
-    folder = Path(os.environ[FOLDER])
+    folder = Path(os.path.expanduser(os.environ[FOLDER]))
     if not folder.is_dir():
         raise DataError(f"{FOLDER} is {str(folder)!r}, which is no folder. Set or unset it.")
     return next((path for path in _copies(folder / name) if path.is_file()), None)
@@ -205,12 +205,18 @@ def _download(name, entry, progress):
     )
     _clean((cache / name).parent)
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**16)
+    attempts = []
+
+    def attempt(url, *arguments):
+        attempts.append(url)
+        return downloader(url, *arguments)
+
     try:
-        return Path(source.fetch(name, downloader=downloader))
+        return Path(source.fetch(name, downloader=attempt))
     # pooch raises ValueError for a wrong checksum; its text names file, expected and found.
     except (RequestException, OSError, ValueError) as error:
         raise DataError(
-            f"{name} could not be downloaded, in {1 + RETRIES} attempts.\n"
+            f"{name} could not be downloaded, in {len(attempts)} attempt(s).\n"
             f"From: {entry['url']}\nTo: {cache / name}\nExpected sha256: {entry['sha256']}\n"
             f"Reason: {error}\nCheck the network, or get the file in another way: set {FOLDER} "
             f"to a folder in which it is at {name}"

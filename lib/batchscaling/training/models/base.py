@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from batchscaling._validation import integer, reject
+from batchscaling._validation import fields, integer, reject
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Model:
     statistics: Callable | None = None
     constrain: Callable | None = None
     ghost_size: int = 1
+
+    def __post_init__(self):
+        fields(self, ghost_size=partial(integer, low=1))
 
 
 def positive_integers(name, values, count=None):

@@ -8,11 +8,10 @@ one entry a trial under ``torch.func.vmap``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
-from batchscaling._validation import real, reject
+from batchscaling._validation import reject
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,6 @@ class Optimizer:
     init: Callable
     update: Callable
     hyper: Mapping[str, Callable]
-
-
-below_one = partial(real, low=0, high=1, high_open=True)
-"""Check of a number from 0 to below 1, such as a momentum."""
-
-nonnegative = partial(real, low=0)
-"""Check of a number of at least 0."""
 
 
 def no_state(params):

@@ -2,8 +2,8 @@
 
 import torch
 
-from batchscaling._validation import positive
-from batchscaling.training.optimizers.base import Optimizer, chain, no_state, nonnegative
+from batchscaling._validation import nonnegative, positive
+from batchscaling.training.optimizers.base import Optimizer, chain, no_state
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from batchscaling._validation import positive
-from batchscaling.training.optimizers.base import Optimizer, below_one, zeros
+from batchscaling._validation import below_one, positive
+from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
 def _update(grads, state, params, hyper):

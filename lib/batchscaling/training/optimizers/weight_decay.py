@@ -2,7 +2,8 @@
 
 import torch
 
-from batchscaling.training.optimizers.base import Optimizer, no_state, nonnegative
+from batchscaling._validation import nonnegative
+from batchscaling.training.optimizers.base import Optimizer, no_state
 
 
 def _coupled(grads, state, params, hyper):
