@@ -13,6 +13,7 @@ from batchscaling.nqm import (
     Piece,
     bayes_risk,
     critical_batch_size,
+    fewest_examples_schedule,
     fewest_steps_schedule,
     lower_bound_steps,
     maximum_likelihood_risk,
@@ -25,6 +26,7 @@ from batchscaling.nqm import (
     steps_to_target,
     tail_average_risk,
     tune,
+    tuned_batch_sizes,
 )
 
 PROBLEM = NoisyQuadratic.harmonic(10)
@@ -144,6 +146,12 @@ CASES = [
     ("target", lambda: fewest_steps_schedule(PROBLEM, 1, 100), "100", "initial risk"),
     ("lr", lambda: optimal_batch_sizes(PROBLEM, 2.0, 10, 100), "2.0", "(0, 2)"),
     ("examples", lambda: optimal_batch_sizes(PROBLEM, 1.0, 10, 0), "0", "(0, inf)"),
+    ("steps", lambda: tuned_batch_sizes(PROBLEM, 0, 10), "0", "[1, inf)"),
+    ("examples", lambda: tuned_batch_sizes(PROBLEM, 5, -1), "-1", "(0, inf)"),
+    ("steps", lambda: fewest_examples_schedule(PROBLEM, 1.5, 0.1), "1.5", "integer"),
+    ("target", lambda: fewest_examples_schedule(PROBLEM, 5, 0), "0", "(0, inf)"),
+    ("target", lambda: fewest_examples_schedule(PROBLEM, 5, 100), "100", "initial risk"),
+    ("steps", lambda: fewest_examples_schedule(PROBLEM, 2, 1e-4), "2", "without noise"),
     ("start", lambda: tail_average_risk(PROBLEM, SGD(0.1), 1, -1, 5), "-1", "[0, inf)"),
     ("steps", lambda: tail_average_risk(PROBLEM, SGD(0.1), 1, 5, [9, 5]), "5", "above start, 5"),
     ("large", lambda: critical_batch_size(PROBLEM, SGD, 0.1, small=8, large=8), "8", "above small"),

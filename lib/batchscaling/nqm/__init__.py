@@ -1,6 +1,7 @@
 """The noisy quadratic model: exact risk of optimizers at every batch size. Needs no torch."""
 
 from batchscaling.nqm.averaging import tail_average_risk
+from batchscaling.nqm.batch_growth import fewest_examples_schedule, tuned_batch_sizes
 from batchscaling.nqm.crossing import steps_to_target
 from batchscaling.nqm.limits import (
     CriticalBatchSize,
@@ -43,6 +44,7 @@ __all__ = [
     "bayes_risk",
     "convergence_rate",
     "critical_batch_size",
+    "fewest_examples_schedule",
     "fewest_steps_schedule",
     "is_stable",
     "lower_bound_steps",
@@ -58,4 +60,5 @@ __all__ = [
     "steps_to_target",
     "tail_average_risk",
     "tune",
+    "tuned_batch_sizes",
 ]

@@ -233,18 +233,22 @@ def optimal_batch_sizes(problem, lr, steps, examples, *, pieces=50):
     examples = check.positive("examples", examples)
     pieces = min(check.integer("pieces", pieces, 1), steps)
     edges = np.round(np.linspace(0, steps, pieces + 1)).astype(int)
-    h = problem.curvature
-    lengths = np.diff(edges)
-    _, psi = moments.response(optimizer.method(), h, lengths)
-    left, _ = moments.response(optimizer.method(), h, steps - edges[1:])
-    weight = (psi * left**2) @ (0.5 * problem.counts * h * problem.noise)  # of each piece's noise
-    shares = np.sqrt(weight / lengths)
-    shares = np.maximum(shares, 1e-12 * shares.max())  # noise of long ago may underflow
+    lengths, shares = np.diff(edges), batch_shares(problem, optimizer, edges)
     batch_sizes = examples * shares / (lengths @ shares)
     return tuple(
         Piece(optimizer, float(batch_size), int(length))
         for batch_size, length in zip(batch_sizes, lengths, strict=True)
     )
+
+
+def batch_shares(problem, optimizer, edges):
+    """Return the root of the mean weight of a step's noise, in each piece between two edges."""
+    lengths, h = np.diff(edges), problem.curvature
+    _, psi = moments.response(optimizer.method(), h, lengths)
+    left, _ = moments.response(optimizer.method(), h, edges[-1] - edges[1:])
+    weight = (psi * left**2) @ (0.5 * problem.counts * h * problem.noise)  # of each piece's noise
+    shares = np.sqrt(weight / lengths)
+    return np.maximum(shares, 1e-12 * shares.max())  # noise of long ago may underflow
 
 
 def _risk_and_gradient(problem, lr, batch_size, lengths):

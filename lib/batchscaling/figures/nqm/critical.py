@@ -29,8 +29,15 @@ def two_lines(batch_sizes, steps, examples, least):
     line, critical = examples / batch_sizes, examples / least
     axes.fill_between(batch_sizes, np.maximum(line, least), line + least, color="#e6eef6",
                       label="between the higher line and the sum of both")  # fmt: skip
-    axes.plot(batch_sizes, line, **look("theory", marker=False), label="perfect scaling, E / B")
-    axes.axhline(least, color=GREY, linestyle="--", label="least number of steps, S")
+    axes.plot(
+        batch_sizes,
+        line,
+        **look("theory", marker=False),
+        label=r"perfect scaling, $E_\mathrm{min}/B$",
+    )
+    axes.axhline(
+        least, color=GREY, linestyle="--", label=r"least number of steps, $S_\mathrm{min}$"
+    )
     axes.plot(batch_sizes, steps, **look("SGD"), label="SGD, best rate")
     axes.axvline(critical, ymax=0.6, color=LIMIT, linewidth=1)  # ends below the legend
     _note(axes, "critical batch size", (critical, 12 * least))
@@ -140,7 +147,7 @@ def saving_of_momentum(one_minus, ratios, border):
     ratios : dict of int to ndarray of shape (k,)
         Steps over those of plain SGD for each batch size.
     border : float
-        Smallest 1 - momentum of the search.
+        Smallest 1 - momentum of the published search.
 
     Returns
     -------

@@ -91,13 +91,13 @@ def bound_and_exact(steps, panels):
     return finish(figure)
 
 
-def rate_and_floor(momentum, rates, floors, critical):
-    """Draw rate and floor against the momentum, beside SGD at the effective rate.
+def factor_and_floor(momentum, factors, floors, critical):
+    """Draw convergence factor and floor against the momentum, beside SGD at the effective rate.
 
     Parameters
     ----------
     momentum : ndarray, shape (k,)
-    rates, floors : dict of str to ndarray of shape (k,)
+    factors, floors : dict of str to ndarray of shape (k,)
         Keys ``"HeavyBall"`` and ``"SGD"``.
     critical : float
         Momentum at which under-damping begins.
@@ -108,12 +108,12 @@ def rate_and_floor(momentum, rates, floors, critical):
     """
     names = {"SGD": "SGD at the effective rate", "HeavyBall": "momentum"}
     figure, (left, right) = plt.subplots(1, 2)
-    for axes, values in ((left, rates), (right, floors)):
+    for axes, values in ((left, factors), (right, floors)):
         for name, label in names.items():
             axes.plot(momentum, values[name], **look(name, marker=False), label=label)
         axes.axvline(critical, color=GREY, linewidth=1)
         axes.set(xlabel=r"momentum $\beta$")
-    lowest = 1 - 1.6 * (1 - rates["HeavyBall"].min())
+    lowest = 1 - 1.6 * (1 - factors["HeavyBall"].min())
     left.annotate("under-damped\nfrom here", (critical, lowest), (-6, 4),
                   textcoords="offset points", ha="right", va="bottom", color="#5f5f5f",
                   fontsize=10)  # fmt: skip
@@ -151,14 +151,14 @@ def first_term(scale, heavy, plain):
     return finish(figure)
 
 
-def by_curvature(x, rates, floors, limits):
-    """Draw rate and floor of one direction against rate times curvature.
+def by_curvature(x, factors, floors, limits):
+    """Draw convergence factor and floor of one direction against rate times curvature.
 
     Parameters
     ----------
     x : ndarray, shape (k,)
         Learning rate times curvature.
-    rates, floors : dict of str to ndarray of shape (k,)
+    factors, floors : dict of str to ndarray of shape (k,)
         For each optimizer's name; NaN where it is unstable.
     limits : dict of str to float
         Largest stable x.
@@ -170,7 +170,7 @@ def by_curvature(x, rates, floors, limits):
     names = {"HeavyBall": "heavy ball", "Nesterov": "Nesterov"}
     figure, (left, right) = plt.subplots(1, 2)
     for name, label in names.items():
-        left.plot(x, rates[name], **look(name, marker=False), label=label)
+        left.plot(x, factors[name], **look(name, marker=False), label=label)
         right.plot(x, floors[name], **look(name, marker=False), label=label)
         for axes in (left, right):
             axes.axvline(limits[name], color=LIMIT, linewidth=0.8)

@@ -39,7 +39,7 @@ def two_directions(curvature, paths, clouds):
     return finish(figure)
 
 
-def rate_and_floor(power, times, floors, special):
+def speed_and_floor(power, times, floors, special):
     """Draw how fast and how low against the power.
 
     Parameters
@@ -106,7 +106,7 @@ def equal_floor(power, speed, steps, risks, floor):
     ----------
     power : ndarray, shape (k,)
     speed : ndarray, shape (k,)
-        One minus the convergence rate.
+        One minus the convergence factor.
     steps : ndarray, shape (n,)
     risks : dict of float to ndarray of shape (n,)
     floor : float

@@ -33,14 +33,14 @@ def sampled_paths(losses, exact=None, *, shown=30):
     return finish(figure)
 
 
-def rate_and_floor(lr, rate, floors, limit):
-    """Draw the convergence rate and the floor against the learning rate, side by side.
+def factor_and_floor(lr, factor, floors, limit):
+    """Draw the convergence factor and the floor against the learning rate, side by side.
 
     Parameters
     ----------
     lr : ndarray, shape (k,)
-    rate : ndarray, shape (k,)
-        Factor of one step.
+    factor : ndarray, shape (k,)
+        Of one step.
     floors : dict of int to ndarray of shape (k,)
         Steady-state risk for each batch size.
     limit : float
@@ -51,7 +51,7 @@ def rate_and_floor(lr, rate, floors, limit):
     matplotlib.figure.Figure
     """
     figure, (left, right) = plt.subplots(1, 2)
-    left.plot(lr, rate, **look("SGD", marker=False))
+    left.plot(lr, factor, **look("SGD", marker=False))
     left.set(title="how fast: factor of one step", xlabel="learning rate", ylim=(0, 1.05))
     for (batch_size, floor), shade in zip(floors.items(), FAMILY, strict=False):
         right.plot(lr, floor, **shade, label=f"B = {batch_size}")
