@@ -3,7 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
+from batchscaling.figures.networks.curves import NAMES
 from batchscaling.figures.style import FAMILY, GREY, finish, look
+
+_NAMES = {**NAMES, "averaged": ("Averaged", "SGD, averaged")}
 
 
 def spectra(problems):
@@ -36,6 +40,38 @@ def spectra(problems):
     return finish(figure)
 
 
+def predicted_and_measured(sizes, model, cells):
+    """Draw a model's steps to the target as lines, measured ones as marks with their intervals.
+
+    Parameters
+    ----------
+    sizes : array_like, shape (k,)
+        Batch sizes of the model.
+    model : dict of str to array_like, each of shape (k,)
+        Steps by the name of an optimizer of sweeps, or "averaged".
+    cells : dict of str to sequence of CellResult
+        What was measured, by the same names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 4.6))
+    for name, steps in model.items():
+        style, label = _NAMES[name]
+        axes.plot(sizes, steps, **look(style, marker=False))
+        at = [cell.batch_size for cell in cells[name]]
+        low, median, high = np.reshape([cell.interval() for cell in cells[name]], (-1, 3)).T
+        bars = [median - low, np.minimum(high, 4 * median) - median]
+        marks = axes.errorbar(at, median, bars, **look(style), capsize=3, label=label)
+        marks.lines[0].set_linestyle("")
+    axes.set(yscale="log", ylabel="steps to the target")
+    plain_numbers(axes.yaxis)
+    batch_size_axis(axes, np.asarray(sizes)[::2])
+    axes.legend(title="lines: predicted, marks: measured", loc="upper right")
+    return finish(figure)
+
+
 def on_the_way(steps, curvature, noise, excess, quadratic, labels):
     """Draw how curvature, noise and loss on the way differ from the quadratic at the minimum.
 
@@ -59,15 +95,17 @@ def on_the_way(steps, curvature, noise, excess, quadratic, labels):
         for column, label, style in zip(np.transpose(values), labels, FAMILY, strict=False):
             axes.plot(steps, column, **style, marker="o", label=label)
         axes.axhline(1, color=GREY, linewidth=1)
-        axes.set(yscale="log", ylabel=f"{name} / {name} at the minimum")
+        axes.set(yscale="log", ylabel=f"{name}, relative")
+        plain_numbers(axes.yaxis)
     bottom.plot(steps, excess, **look("SGD"), label="true loss")
     bottom.plot(
         steps, quadratic, **look("theory", marker=False), label="the quadratic at the same place"
     )
     bottom.set(yscale="log", ylabel="loss above the minimum")
     bottom.set_xscale("symlog", linthresh=1)
-    bottom.set_xlim(0, None)
-    bottom.set_xlabel("steps of gradient descent")
+    ticks = [step for step in steps if step < 1 or np.log10(step) % 1 < 0.3] or list(steps)
+    bottom.set_xticks(ticks, labels=[f"{step:g}" for step in ticks])
+    bottom.set(xlim=(0, None), xlabel="steps of gradient descent")
     top.legend(title="eigenvectors", ncols=2)
     bottom.legend()
     return finish(figure)
