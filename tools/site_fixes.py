@@ -1,5 +1,10 @@
 """Sphinx extension: what the theme and its companions leave to be put right on each page."""
 
+import re
+from pathlib import Path
+
+from batchscaling.widgets._module import FOLDER, classic
+
 # Parts of the book whose code runs in the small Binder image, which holds no torch.
 WITHOUT_TORCH = ("chapters/nqm/",)
 NEEDS_BINDER = {"Binder", "Live Code"}
@@ -22,8 +27,28 @@ def drop_repeated_scripts(app, pagename, templatename, context, doctree):
     }.values()
 
 
+def write_explorers(app):
+    """Write each explorer as a classic script: a page opened as a file can load no module."""
+    folder = Path(app.outdir) / "_static"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in FOLDER.glob("*_explorer.js"):
+        (folder / _script_of(file.name)).write_text(classic(file.name), encoding="utf-8")
+
+
+def load_explorers(app, pagename, templatename, context, doctree):
+    """Give a page the scripts of the explorers that it shows, before the one that mounts them."""
+    for module in sorted(set(re.findall(r'data-module="(\w+\.js)"', context.get("body", "")))):
+        app.add_js_file(_script_of(module), defer="defer")
+
+
+def _script_of(module):
+    return module.replace(".js", ".classic.js")
+
+
 def setup(app):
     """Connect after the theme, which adds its buttons at priority 501."""
     app.connect("html-page-context", drop_binder, priority=502)
+    app.connect("builder-inited", write_explorers)
+    app.connect("html-page-context", load_explorers)
     app.connect("html-page-context", drop_repeated_scripts, priority=502)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

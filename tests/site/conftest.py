@@ -97,11 +97,14 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, address):
-    """Return a function that opens a page of the site: ``visit(path, **context)``."""
+    """Return a function that opens a page of the site: ``visit(path, **context)``.
+
+    With ``served=False`` it opens the page as a file, without the server.
+    """
     visits = []
 
-    def open_page(path, **context):
-        visits.append(Visit(browser, address, path, **context))
+    def open_page(path, served=True, **context):
+        visits.append(Visit(browser, address if served else SITE.as_uri(), path, **context))
         return visits[-1]
 
     yield open_page

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscaling.training.optimizers import (
+    accumulator,
     adam,
     adam_without_momentum,
     chain,
@@ -315,3 +316,46 @@ def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         call()
     assert "allowed: " in str(error.value)
+
+
+@given(lr=rates, momentum=fractions, seed=seeds)
+@quick
+def test_accumulator_of_a_mean_is_heavy_ball_at_the_effective_rate(lr, momentum, seed):
+    params, grads = draw(seed)
+    ball = run(heavy_ball, params, grads, scalars(lr=lr * (1 - momentum), momentum=momentum))
+    mean = run(accumulator(), params, grads, scalars(lr=lr, momentum=momentum))
+    total = run(accumulator(mean=False), params, grads, scalars(lr=lr, momentum=momentum))
+    plain = run(heavy_ball, params, grads, scalars(lr=lr, momentum=momentum))
+    for ours, theirs in zip(mean + total, ball + plain, strict=True):
+        for name in params:
+            torch.testing.assert_close(ours[name], theirs[name])
+
+
+def test_accumulator_follows_its_momentum_and_scale():
+    """Against a plain loop: steps count from 1, and the scale gets the step's momentum."""
+    params, grads = draw(0)
+    method = accumulator(lambda t, m: m * (t - 1) / 6, scale=lambda t, m: 1 + t * m)
+    path = run(method, params, grads, scalars(lr=0.3, momentum=0.8))
+    place, total = params["weight"], 0.0
+    for step, grad in enumerate(grads, start=1):
+        m = 0.8 * (step - 1) / 6
+        total = m * total + (1 - m) * grad["weight"]
+        place = place - 0.3 * (1 + step * m) * total
+        torch.testing.assert_close(path[step - 1]["weight"], place)
+
+
+def test_a_corrected_accumulator_takes_full_steps_at_once():
+    gradient = {"weight": torch.ones(2, dtype=torch.float64)}
+    method = accumulator(scale=lambda t, m: 1 / (1 - m**t))
+    path = run(method, {"weight": torch.zeros(2, dtype=torch.float64)}, [gradient] * 4,
+               scalars(lr=0.5, momentum=0.9))  # fmt: skip
+    for step, params in enumerate(path, start=1):
+        torch.testing.assert_close(params["weight"], -0.5 * step * gradient["weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"), [("momentum", 0.9), ("scale", 2.0), ("mean", 1), ("mean", None)]
+)
+def test_accumulator_refuses(name, bad):
+    with pytest.raises(ValueError, match=f"^{name} is"):
+        accumulator(**{name: bad})

@@ -3,10 +3,8 @@
 import json
 import re
 
-import ipywidgets
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets import (
@@ -15,19 +13,10 @@ from batchscaling.widgets import (
     RiskExplorer,
     StepsExplorer,
     ThermometerExplorer,
-    live,
 )
-from batchscaling.widgets._module import FOLDER, compose
+from batchscaling.widgets._module import FOLDER, classic, compose
 
 PROBLEM = NoisyQuadratic.harmonic(1000).quantize(20)
-
-
-def draw(lr):
-    if lr > 1.5:
-        raise ValueError("lr is <too> large")
-    figure = Figure()
-    figure.subplots().plot([0, lr])
-    return figure
 
 
 def state_of(explorer):
@@ -74,12 +63,6 @@ BAD = [
     ("lr", lambda: ThermometerExplorer(lr=0), "0", "(0, inf)"),
     ("batch_size", lambda: ThermometerExplorer(batch_size=1.5), "1.5", "integer"),
     ("momentum", lambda: ThermometerExplorer(momentum=1), "1", "[0, 1)"),
-    ("function", lambda: live(None, lr=(0.1, 1.0)), "None", "Figure"),
-    ("function's result", lambda: live(lambda lr: lr, lr=(0.5, 1.5)), "1.0", "Figure"),
-    ("controls", lambda: live(draw), "{}", "at least one"),
-    ("lr", lambda: live(draw, lr="0.1"), "'0.1'", "(low, high)"),
-    ("lr", lambda: live(draw, lr=(1, 2, 3, 4)), "(1, 2, 3, 4)", "(low, high)"),
-    ("lr", lambda: live(draw, lr=ipywidgets.Button()), "Button", "(low, high)"),
 ]
 
 
@@ -152,31 +135,8 @@ def test_composed_module_stands_alone(file):
     assert re.findall(r"^export .*$", text, re.MULTILINE) == ["export default { render };"]
 
 
-def test_live_draws_and_redraws():
-    control = live(draw, lr=(0.5, 2.0, 0.5))
-    slider, picture = control.children
-    assert (slider.min, slider.max, slider.step, slider.description) == (0.5, 2.0, 0.5, "lr")
-    slider.value = 0.5
-    assert 'alt="Figure at lr = 0.5"' in picture.value and "data:image/png;base64" in picture.value
-    slider.value = 2.0
-    assert picture.value == '<p role="alert">lr is &lt;too&gt; large</p>'
-    slider.value = 1.0
-    assert 'alt="Figure at lr = 1.0"' in picture.value
-
-
-def test_live_accepts_controls_of_ipywidgets():
-    log = ipywidgets.FloatLogSlider(value=0.1, min=-3, max=0, description="rate")
-    control = live(draw, lr=log)
-    assert control.children[0] is log and log.description == "rate"
-
-
-def test_live_raises_an_error_at_the_start():
-    with pytest.raises(ValueError, match="too"):
-        live(draw, lr=[2.0, 1.0])
-
-
-def test_live_shows_a_sentence_where_no_kernel_runs():
-    first, second = (live(draw, lr=[0.5, 1.0])._repr_mimebundle_() for _ in range(2))
-    assert first["text/plain"] == second["text/plain"] == "live(draw, lr)"
-    assert first["text/html"] == second["text/html"]
-    assert "needs a running notebook" in first["text/html"] and "<input" not in first["text/html"]
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*_explorer.js")), ids=lambda file: file.name)
+def test_classic_script_is_no_module(file):
+    text = classic(file.name)
+    assert not re.search(r"^\s*(import|export)\b", text, re.MULTILINE)
+    assert text.count("return { render };") == 1 and f'["{file.name}"] = ' in text

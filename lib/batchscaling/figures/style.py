@@ -30,6 +30,7 @@ LOOKS = {
     "Nesterov": {"color": "#a6611a", "linestyle": "-.", "marker": "^"},
     "Adam": {"color": "#007a5e", "linestyle": (0, (5, 1, 1, 1)), "marker": "D"},
     "AdamWithoutMomentum": {"color": "#56a08c", "linestyle": (0, (2, 1)), "marker": "d"},
+    "Averaged": {"color": "#8f7700", "linestyle": (0, (1, 1)), "marker": "P"},
     "KFAC": {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},

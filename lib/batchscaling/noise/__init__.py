@@ -26,6 +26,7 @@ from batchscaling.noise.evidence import (
     laplace_evidence_from_log_det,
 )
 from batchscaling.noise.lanczos import Spectrum, lanczos_spectrum
+from batchscaling.noise.sampling import hamiltonian_draws
 from batchscaling.noise.schedules import (
     Phase,
     decay_lr,
@@ -50,6 +51,7 @@ __all__ = [
     "diffusion_constant",
     "examples_by_step",
     "gradient_noise",
+    "hamiltonian_draws",
     "hybrid",
     "increase_batch",
     "lanczos_spectrum",

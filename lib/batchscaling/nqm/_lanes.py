@@ -24,6 +24,8 @@ import itertools
 
 import numpy as np
 
+from batchscaling.nqm.moments import FLATTEST
+
 
 class Lanes:
     """Stable optimizers of one kind, each a lane; arrays have the axes (..., lane, curvature).
@@ -40,7 +42,7 @@ class Lanes:
 
     def __init__(self, problem, methods, which, lr):
         n = len(methods.b)
-        x = lr[:, None] * problem.curvature
+        x = np.maximum(lr[:, None] * problem.curvature, FLATTEST)  # no sum below divides by zero
         fixed, slope = (part[:, which, None] for part in _characteristic(methods))
         self.chi = fixed + slope * x
         A, b, query, readout, start = (part[..., which, None] for part in methods)

@@ -125,11 +125,24 @@ class _Walk:
         column = self._pair(method.start[:, None, self.which, None])  # F^t s0
         row = self._pair(method.readout[None, :, self.which, None])  # r^T F^t
         psi = self._pair(np.zeros((1, 1, len(lane), 1)))
-        while True:
+        before, unsure = (column, row, psi), np.zeros(len(lane), dtype=bool)
+
+        def reach():
             noise = np.einsum("lk,lk->l", noise_weight[lane], psi[0][0, 0])
             readout = method.readout[:, self.which[lane], None]
             phi = np.abs(np.sum(readout * column[0][:, 0], axis=0))
-            reached = noise + phi**2 @ start_weight <= targets[lane]
+            return phi, noise, noise + phi**2 @ start_weight <= targets[lane]
+
+        while True:
+            phi, noise, reached = reach()
+            if (back := reached & unsure).any():
+                for pair, old in zip((column, row, psi), before, strict=True):
+                    for part, old_part in zip(pair, old, strict=True):
+                        part[:, :, back] = old_part[:, :, back]
+                for k in np.flatnonzero(back):
+                    step[lane[k]] -= 1 << int(level[k] - 1)
+                level = np.where(back, level - 2, level)
+                phi, noise, reached = reach()
             for k in np.flatnonzero(reached):
                 found[lane[k]] = step[lane[k]]
             on = ~reached & (noise <= targets[lane])  # the noise part never falls
@@ -137,8 +150,10 @@ class _Walk:
                 return found
             lane, level, phi, noise = lane[on], level[on], phi[on], noise[on]
             column, row, psi = ([part[:, :, on] for part in pair] for pair in (column, row, psi))
-            needed = targets[lane] * self.margin - noise
-            level = self._longest_safe(lane, level, phi, column[0][:, 0], start_weight, needed)
+            state, before = column[0][:, 0], (column, row, psi)
+            level, unsure = self._longest_safe(
+                lane, level, phi, state, start_weight, targets[lane], noise
+            )
             power, covariance = (self._gather(lane, level, kind) for kind in (0, 1))
             psi = dd.add(psi, dd.congruence(row, covariance))
             column, row = dd.matmul(power, column), dd.matmul(row, power)
@@ -146,18 +161,34 @@ class _Walk:
                 step[one] += 1 << int(level[k])
             level = level + 1
             if level.max() > _MOST_LEVEL:
-                target = float(targets[lane[np.argmax(level)]])
-                allowed = (
-                    f"a risk that is reached within 2**{_MOST_LEVEL} steps, or shown never to be"
-                )
-                check.reject("target", target, allowed)
+                allowed = f"a risk that is reached within 2**{_MOST_LEVEL} steps, or never"
+                check.reject("target", targets[lane[np.argmax(level)]], allowed)
 
-    def _longest_safe(self, lane, level, phi, column, start_weight, needed):
-        """Return each lane's longest block, at most `level`, with the risk above the target.
+    def _longest_safe(self, lane, level, phi, column, start_weight, target, noise):
+        """Return each lane's longest block with the risk above the target, and which are unsure.
 
-        A short one may be longer than `level`.
+        It is at most `level`, or a short one. In a long block that is unsure the risk may touch
+        the target within rounding.
         """
-        difference = self.difference[:, :, self.which[lane]]
+        arguments = lane, level, phi, column, start_weight
+        safe = self._by_changes(*arguments, target * self.margin - noise, self.short)
+        near = np.flatnonzero(safe <= self.short)
+        if near.size:
+            needed = (target * self.margin - noise)[near]
+            safe[near] = self._longest_short(lane[near], column[:, near], start_weight, needed)
+        unsure = (safe < _MOST_SHORT) & (level > _MOST_SHORT)
+        if unsure.any():
+            longer = self._by_changes(*arguments, target / self.margin - noise, _MOST_SHORT)
+            unsure &= longer > _MOST_SHORT
+            safe = np.where(unsure, longer, safe)
+        return safe, unsure
+
+    def _by_changes(self, lane, level, phi, column, start_weight, needed, least):
+        """Return how long blocks are that change too little to fall to what is needed.
+
+        They are at most `level`; `least` is where the search ends without a proof.
+        """
+        difference, level = self.difference[:, :, self.which[lane]], level.copy()
 
         def change(state):
             return np.einsum("ijlk,jlk->ilk", difference, state)
@@ -168,7 +199,7 @@ class _Walk:
         twice_after = twice + change(twice)  # and from t + 1
         readout = self.method.readout[:, self.which[lane], None]
         phi_after = np.abs(np.sum(readout * after, axis=0))
-        open_ = np.flatnonzero(level > self.short)
+        open_ = np.flatnonzero(level > least)
         while open_.size:
             outputs, _ = self._gather(lane[open_], level[open_], 2)
             length = 2.0 ** level[open_, None]
@@ -184,11 +215,7 @@ class _Walk:
             bound = np.maximum(np.maximum(lowest(phi, once, length - 1), in_pairs), 0)
             unsafe = open_[bound**2 @ start_weight <= needed[open_]]
             level[unsafe] -= 1
-            open_ = unsafe[level[unsafe] > self.short]
-        short = np.flatnonzero(level <= self.short)
-        if short.size:
-            state = column[:, short]
-            level[short] = self._longest_short(lane[short], state, start_weight, needed[short])
+            open_ = unsafe[level[unsafe] > least]
         return level
 
     def _longest_short(self, lane, column, start_weight, needed):

@@ -23,7 +23,8 @@ from batchscaling.nqm import _doubledouble as dd
 from batchscaling.nqm.optimizers import LinearMethod
 
 _CHUNK = 2**17  # numbers of one temporary array, so that it stays in the cache
-_FLATTEST = 1e-50  # times a rate near 1, a curvature whose effects on the long run are proportional
+FLATTEST = 1e-50
+"""Rate times curvature of directions so flat that what they do is in proportion to it."""
 _MOST_SQUARINGS = 256  # of a transition, enough for what is as flat as that
 
 
@@ -114,7 +115,7 @@ def limit(optimizer, curvature):
     """
     scale = 2.0 ** (np.frexp(optimizer.lr)[1] - 1)
     method = optimizer.with_lr(optimizer.lr / scale).method()
-    curvature = np.maximum(scale * curvature, _FLATTEST)
+    curvature = np.maximum(scale * curvature, FLATTEST)
     total = np.zeros_like(curvature)
     for power, covariance in itertools.islice(squarings(method, curvature), _MOST_SQUARINGS):
         before = total

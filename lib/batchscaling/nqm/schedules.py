@@ -6,7 +6,9 @@ the second moments M of the state move by :math:`M \to P M P^\top + (c/B)\,C` wi
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import minimize
@@ -16,7 +18,7 @@ from batchscaling.nqm import moments
 from batchscaling.nqm.optimizers import SGD, Optimizer
 from batchscaling.nqm.optimizers.base import require_optimizer
 from batchscaling.nqm.problem import require_problem
-from batchscaling.nqm.risk import whole_steps
+from batchscaling.nqm.risk import MOST_STEPS, whole_steps
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def optimal_lr_schedule(problem, batch_size, steps, *, pieces=50, start=None):
     batch_size : float
         Positive.
     steps : int
-        Length of the schedule, at least 1.
+        Length of the schedule, from 1 to 2**62.
     pieces : int
         Number of pieces of nearly equal length, at least 1; at most `steps` are used.
     start : array_like, optional
@@ -132,10 +134,9 @@ def optimal_lr_schedule(problem, batch_size, steps, *, pieces=50, start=None):
     """
     require_problem(problem)
     batch_size = check.positive("batch_size", batch_size)
-    steps = check.integer("steps", steps, 1)
+    steps = check.integer("steps", steps, 1, MOST_STEPS)
     pieces = min(check.integer("pieces", pieces, 1), steps)
-    edges = np.round(np.linspace(0, steps, pieces + 1)).astype(int)
-    lengths = np.diff(edges)
+    lengths = _lengths(steps, pieces)
     highest = 2 / problem.curvature.max() * (1 - 1e-9)
     if start is None:
         start = highest * np.geomspace(0.5, 0.05, pieces)
@@ -152,11 +153,11 @@ def optimal_lr_schedule(problem, batch_size, steps, *, pieces=50, start=None):
         np.log(np.minimum(start, highest)),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(None, np.log(highest))] * pieces,
+        bounds=[(np.log(highest) - 600, np.log(highest))] * pieces,  # above zero
         options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6},
     )
     return tuple(
-        Piece(SGD(float(lr)), batch_size, int(length))
+        Piece(SGD(lr), batch_size, length)
         for lr, length in zip(np.exp(found.x), lengths, strict=True)
     )
 
@@ -178,27 +179,34 @@ def fewest_steps_schedule(problem, batch_size, target, *, pieces=50):
     -------
     tuple of Piece
         Its length is within 0.1 %, or one step, of the shortest.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or 2**62 steps do not reach the target.
     """
     require_problem(problem)
-    target = check.positive("target", target)
+    target, pieces = check.positive("target", target), check.integer("pieces", pieces, 1)
     if target >= problem.initial_risk:
         check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
     too_short, long_enough, best = 0, 1, None
     rates = None
     while best is None or long_enough - too_short > max(1, too_short // 1000):
         # Double until long enough; then bisect.
+        if too_short == MOST_STEPS:
+            check.reject("target", target, f"a risk that {MOST_STEPS} steps reach")
         steps = long_enough if best is None else (too_short + long_enough) // 2
         usable = rates is not None and len(rates) == min(pieces, steps)
         schedule = optimal_lr_schedule(
             problem, batch_size, steps, pieces=pieces, start=rates if usable else None
         )
         rates = np.array([piece.optimizer.lr for piece in schedule])
-        lengths = np.array([piece.steps for piece in schedule])
+        lengths = [piece.steps for piece in schedule]
         if _risk_and_gradient(problem, rates, batch_size, lengths)[0] <= target:
             long_enough, best = steps, schedule
         else:
             too_short = steps
-            long_enough = 2 * steps if best is None else long_enough
+            long_enough = min(2 * steps, MOST_STEPS) if best is None else long_enough
     return best
 
 
@@ -216,7 +224,7 @@ def optimal_batch_sizes(problem, lr, steps, examples, *, pieces=50):
     lr : float
         Constant learning rate, stable.
     steps : int
-        Length T of the schedule, at least 1.
+        Length T of the schedule, from 1 to 2**62.
     examples : float
         Sum of the batch sizes over all steps, positive.
     pieces : int
@@ -229,14 +237,14 @@ def optimal_batch_sizes(problem, lr, steps, examples, *, pieces=50):
     require_problem(problem)
     optimizer = SGD(lr)
     check.real("lr", lr, 0, 2 / problem.curvature.max(), low_open=True, high_open=True)
-    steps = check.integer("steps", steps, 1)
+    steps = check.integer("steps", steps, 1, MOST_STEPS)
     examples = check.positive("examples", examples)
     pieces = min(check.integer("pieces", pieces, 1), steps)
-    edges = np.round(np.linspace(0, steps, pieces + 1)).astype(int)
+    edges = np.cumsum([0, *_lengths(steps, pieces)])
     lengths, shares = np.diff(edges), batch_shares(problem, optimizer, edges)
     batch_sizes = examples * shares / (lengths @ shares)
     return tuple(
-        Piece(optimizer, float(batch_size), int(length))
+        Piece(optimizer, batch_size, length)
         for batch_size, length in zip(batch_sizes, lengths, strict=True)
     )
 
@@ -248,14 +256,15 @@ def batch_shares(problem, optimizer, edges):
     left, _ = moments.response(optimizer.method(), h, edges[-1] - edges[1:])
     weight = (psi * left**2) @ (0.5 * problem.counts * h * problem.noise)  # of each piece's noise
     shares = np.sqrt(weight / lengths)
-    return np.maximum(shares, 1e-12 * shares.max())  # noise of long ago may underflow
+    # Noise of long ago may underflow. Without any, all batch sizes do as well.
+    return np.maximum(shares, 1e-12 * shares.max()) if shares.any() else np.ones(len(lengths))
 
 
 def _risk_and_gradient(problem, lr, batch_size, lengths):
     """Return the final risk of SGD and its derivative in each piece's rate."""
-    h, n = problem.curvature, lengths[:, None]
+    h, n = problem.curvature, np.array(lengths, dtype=float)[:, None]
     noise = problem.noise / batch_size
-    x = lr[:, None] * h
+    x = np.maximum(lr[:, None] * h, 1e-300)  # is divided by
     a, one_minus_q = 1 - x, x * (2 - x)  # q = a**2
     with np.errstate(divide="ignore"):
         log_q = np.where(x < 0.5, 2 * np.log1p(-np.minimum(x, 0.5)), 2 * np.log(np.abs(a)))
@@ -277,3 +286,9 @@ def _risk_and_gradient(problem, lr, batch_size, lengths):
         gradient[k] = adjoint @ (shrink_slope[k] * before[k] + added_slope[k])
         adjoint = adjoint * shrink[k]
     return risk, gradient
+
+
+def _lengths(steps, pieces):
+    """Return the lengths of pieces of nearly equal length: integers whose sum is `steps`."""
+    edges = [round(Fraction(piece * steps, pieces)) for piece in range(pieces + 1)]
+    return [end - start for start, end in pairwise(edges)]

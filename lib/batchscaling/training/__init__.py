@@ -49,6 +49,7 @@ from batchscaling.training.models import (
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
     Optimizer,
+    accumulator,
     adam,
     adam_without_momentum,
     chain,
@@ -96,6 +97,7 @@ __all__ = [
     "Task",
     "TrialResults",
     "Trials",
+    "accumulator",
     "adam",
     "adam_without_momentum",
     "batches",

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.func import grad, vjp, vmap
-from torch.utils._pytree import tree_leaves
 
 from batchscaling._validation import integer, reject
 from batchscaling.noise import two_batch_estimates
+from batchscaling.training._process import kept_memory
+from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.fit import check_examples, check_fit
 from batchscaling.training.loop import (
     AT_ONCE,
     _check_device,
@@ -64,6 +66,8 @@ class NoiseHistory:
         return two_batch_estimates(self.small_norm, self.large_norm, self.small, self.large)
 
 
+@undisturbed
+@kept_memory()
 def measure_noise(
     data,
     model,
@@ -88,7 +92,8 @@ def measure_noise(
     Parameters
     ----------
     data : Data
-        Every position of the labels should count, so that parts weigh alike.
+        Every position of the labels should count, so that parts weigh alike. The gradient of a
+        part in which none counts is zero.
     model, optimizer, trials, max_steps, schedule, spacing, device, at_once
         As for `train`.
     batch_size : int
@@ -106,7 +111,8 @@ def measure_noise(
     Raises
     ------
     ValueError
-        If an argument is outside its range.
+        If an argument is outside its range, or the parts of the data do not fit each other or the
+        model.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
     batch_size = integer("batch_size", batch_size, 2, len(data.train_inputs))
@@ -117,6 +123,7 @@ def measure_noise(
     device = _check_device(device)
     at_once = integer("at_once", at_once, 3 * model.ghost_size)
     hyper = _check_hyper(optimizer, schedule, trials, device)
+    check_fit(data, model)
 
     program = _InParts(data.to(device), model, optimizer, 0.0, at_once, False)
     program.count, program.norms = parts, []
@@ -163,6 +170,7 @@ def _square(grads):
     return sum(g.double().square().flatten(1).sum(1) for g in grads.values())
 
 
+@undisturbed
 def per_example_gradients(model, params, inputs, labels):
     """Return the gradient of each example's cross-entropy.
 
@@ -173,7 +181,7 @@ def per_example_gradients(model, params, inputs, labels):
     params : dict of torch.Tensor
         Of one trial. Parameters in float64 give everything in float64.
     inputs, labels : torch.Tensor, shape (n, ...)
-        An example with several labels has their mean, over those that count.
+        An example with several labels has their mean, over those that count; zero where none does.
 
     Returns
     -------
@@ -183,19 +191,23 @@ def per_example_gradients(model, params, inputs, labels):
     Raises
     ------
     ValueError
-        If the model has ghost batch normalisation, or numbers of inputs and labels differ.
+        If the model has ghost batch normalisation, or inputs and labels do not fit each other or
+        the model.
     """
-    if model.statistics is not None:
-        reject("model", "one with ghost batch normalisation", "one without")
-    inputs = _checked(params, inputs, labels)
+    return _each_gradient(model, *_checked(model, params, inputs, labels, single=True))
+
+
+def _each_gradient(model, params, inputs, labels):
+    """Return the gradient of each example's loss, all arguments checked."""
 
     def loss(params, example, label):
         return _mean_loss(model, params, example[None], label[None])
 
-    grads = vmap(grad(loss), in_dims=(None, 0, 0))(_detached(params), inputs, labels)
+    grads = vmap(grad(loss), in_dims=(None, 0, 0))(params, inputs, labels)
     return torch.cat([g.flatten(1) for g in grads.values()], dim=1)
 
 
+@undisturbed
 def hessian_product(model, params, inputs, labels):
     """Return the function that multiplies vectors by the Hessian of the mean cross-entropy.
 
@@ -203,7 +215,8 @@ def hessian_product(model, params, inputs, labels):
     ----------
     model, params, inputs, labels
         As for `per_example_gradients`, with any model; all examples go through at once. The mean
-        is over all labels that count. Lanczos' method should have parameters in float64.
+        is over all labels that count, and zero where none does. Lanczos' method should have
+        parameters in float64.
 
     Returns
     -------
@@ -216,10 +229,9 @@ def hessian_product(model, params, inputs, labels):
     Raises
     ------
     ValueError
-        If numbers of inputs and labels differ.
+        If inputs and labels do not fit each other or the model.
     """
-    inputs = _checked(params, inputs, labels)
-    params = _detached(params)
+    params, inputs, labels = _checked(model, params, inputs, labels)
     like = next(iter(params.values()))
     sizes = [p.numel() for p in params.values()]
     # The Hessian is symmetric: the transposed derivative of the gradient is its product.
@@ -230,6 +242,7 @@ def hessian_product(model, params, inputs, labels):
         (product,) = pull({name: piece.view_as(p) for (name, p), piece in pieces})
         return torch.cat([product[name].flatten() for name in params])
 
+    @undisturbed
     def product(vectors):
         rows = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
         if rows.ndim != 2 or rows.shape[1] != sum(sizes):
@@ -241,6 +254,8 @@ def hessian_product(model, params, inputs, labels):
     return product, sum(sizes)
 
 
+@undisturbed
+@kept_memory()
 def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256):
     r"""Return the products of per-example gradients that `per_example_estimate` takes.
 
@@ -268,11 +283,11 @@ def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256)
         As `per_example_gradients`, or if `chunk` is outside its range.
     """
     chunk = integer("chunk", chunk, 1)
-    _checked(params, inputs, labels)
+    params, inputs, labels = _checked(model, params, inputs, labels, single=True)
 
     def chunks():
         for some in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-            yield per_example_gradients(model, params, *some).double().cpu().numpy()
+            yield _each_gradient(model, params, *some).double().cpu().numpy()
 
     mean = sum(gradients.sum(axis=0) for gradients in chunks()) / len(inputs)
     curved_mean = mean if hessian is None else hessian(mean)
@@ -286,16 +301,24 @@ def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256)
 
 def _mean_loss(model, params, inputs, labels):
     loss, _ = _cross_entropy(model.apply(params, inputs), labels)
-    return loss.sum() / (labels >= 0).sum()
+    return loss.sum() / (labels >= 0).sum().clamp(min=1)
 
 
-def _checked(params, inputs, labels):
-    """Return the inputs, real ones in the precision of the parameters."""
-    if not len(inputs) or len(inputs) != len(labels):
-        reject("labels", f"{len(labels)} labels", f"as many as inputs, {len(inputs)}; at least 1")
-    dtype = tree_leaves(params)[0].dtype
-    return inputs.to(dtype) if inputs.is_floating_point() else inputs
+def _checked(model, params, inputs, labels, *, single=False):
+    """Return parameters, inputs and labels to compute with, real inputs as precise as parameters.
+
+    With `single`, gradients are of single examples.
+    """
+    if single and model.statistics is not None:
+        reject("model", "one with ghost batch normalisation", "one without")
+    params = {name: _plain(p) for name, p in params.items()}
+    dtype = next(iter(params.values())).dtype
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        inputs = inputs.to(dtype)
+    check_examples(model, params, inputs, labels)
+    return params, _plain(inputs), _plain(labels)
 
 
-def _detached(params):
-    return {name: p.detach() for name, p in params.items()}
+def _plain(tensor):
+    """Return a tensor to differentiate by: one of inference mode as an ordinary one."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()

@@ -16,7 +16,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from batchscaling._validation import array, integer, one_of, positive, real, reject
+from batchscaling.training._process import kept_memory
+from batchscaling.training._torch_state import matrix_products, undisturbed
 from batchscaling.training.data import batches, generator
+from batchscaling.training.fit import check_fit
+from batchscaling.training.optimizers.base import check_single
 from batchscaling.training.schedules import BatchSizes, constant
 from batchscaling.training.trials import TrialResults
 
@@ -62,6 +66,8 @@ def evaluation_steps(max_steps, *, spacing=0.05):
     return np.array(steps)
 
 
+@undisturbed
+@kept_memory()
 def train(
     data,
     model,
@@ -91,6 +97,7 @@ def train(
     ends with the last trial. A trial's numbers depend on its own seed and hyperparameters, not on
     the trials beside it: the same seed means the same initial parameters and the same order of
     the examples. Only when it ends depends on the others, and only if `patience` is given.
+    What the process has set in torch, such as a default dtype, changes nothing and stays set.
 
     Parameters
     ----------
@@ -159,7 +166,8 @@ def train(
     ------
     ValueError
         If an argument is outside its range, or a hyperparameter is missing or unknown, or without
-        a target not everything is to be `exact`.
+        a target not everything is to be `exact`; if the parts of the data do not fit each other or
+        the model; if steps cannot be `compiled` here.
     """
     examples = len(data.train_inputs)
     steps = evaluation_steps(max_steps, spacing=spacing)
@@ -181,6 +189,7 @@ def train(
     device = _check_device(device)
     at_once = integer("at_once", at_once, 3 * model.ghost_size)
     hyper = _check_hyper(optimizer, schedule, trials, device)
+    check_fit(data, model, measures)
 
     data = data.to(device)
     program = _Program(data, model, optimizer, label_smoothing, at_once, compiled, objective)
@@ -246,8 +255,8 @@ class _Program:
         if compiled:
             torch.compiler.reset()  # it keeps a few versions of a function only, then gives up
             # The number of rows falls as trials end: one program should serve all numbers.
-            self.update = torch.compile(self.update, dynamic=True)
-            self.apply = torch.compile(self.apply, dynamic=True)
+            self.update = _compiled(self.update)
+            self.apply = _compiled(self.apply)
         self.label_smoothing = label_smoothing
 
     def start(self, seeds, hyper):
@@ -293,13 +302,13 @@ class _Program:
         return params, state, average
 
     def _gradients(self, params, index, changes=None):
-        """Return every row's gradient of its mean loss.
+        """Return every row's gradient of its mean loss, zero where no label counts.
 
         Rows do not meet, so one backward pass gives each row its own gradient.
         """
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         labels = self.data.train_labels[index]
-        counted = (labels >= 0).flatten(1).sum(1)
+        counted = (labels >= 0).flatten(1).sum(1).clamp_(min=1)
         total = None
         size = self._micro(index.shape[1])
         for first in range(0, index.shape[1], size):
@@ -458,17 +467,32 @@ def _one_thread():
 
 @contextmanager
 def _precision(precision, device):
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     cast = nullcontext()
     if precision == "bf16":
         # The cache would keep a copy of the parameters of every step.
         cast = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    with matrix_products(tf32=precision == "tf32"), cast:
+        yield
+
+
+def _compiled(function):
+    """Return the function through ``torch.compile``; an error says that it cannot be compiled."""
     try:
-        with cast:
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        run = torch.compile(function, dynamic=True)
+    except RuntimeError as error:  # as in a version of Python that torch cannot compile
+        _not_compiled(error)
+
+    def attempt(*args):
+        try:
+            return run(*args)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            _not_compiled(error)
+
+    return attempt
+
+
+def _not_compiled(error):
+    reject("compiled", True, f"False where torch cannot compile; it says: {error}")
 
 
 def _check_device(device):
@@ -517,10 +541,9 @@ def _check_hyper(optimizer, schedule, trials, device):
         values = array(name, trials.hyper[name])
         if values.shape != trials.seeds.shape:
             reject(name, f"an array of shape {values.shape}", f"shape {trials.seeds.shape}")
-        single = values.astype(np.float32)  # in which a value close to 1 may be 1
-        for value in np.unique(single):
-            check(name, value)
-        tensors[name] = torch.tensor(single, device=device)
+        for value in np.unique(values).tolist():
+            check_single(name, value, check)
+        tensors[name] = torch.tensor(values, dtype=torch.float32, device=device)
     return tensors
 
 

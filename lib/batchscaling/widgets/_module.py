@@ -1,7 +1,8 @@
 """The explorers' JavaScript: one file for each, and what they share.
 
-The static site serves the files as they are. A live notebook's front end takes one text for each
-widget, so there the shared files are put in place of the imports.
+A live notebook's front end takes one module for each widget, so the shared files are put in place
+of the imports. Each page of the static site has classic scripts of the same text, because a browser
+loads no module into a page that is opened as a file.
 """
 
 import re
@@ -31,8 +32,33 @@ def compose(name):
     return _IMPORT.sub(_inline, (FOLDER / name).read_text(encoding="utf-8"))
 
 
+def classic(name):
+    """Return the explorer of file `name` as a classic script.
+
+    The script puts what the module exports into ``batchscalingExplorers``, a global object, under
+    `name`.
+
+    Parameters
+    ----------
+    name : str
+        An explorer's file in the package's ``js`` folder.
+
+    Returns
+    -------
+    str
+    """
+    text = compose(name).replace("export default", "return")
+    return f'(globalThis.batchscalingExplorers ??= {{}})["{name}"] = {_call(text)}\n'
+
+
 def _inline(match):
     names, file = match.groups()
     text = compose(file)
     exports = ", ".join(_EXPORT.findall(text))
-    return f"const {names} = (() => {{\n{_EXPORT.sub('', text)}\nreturn {{ {exports} }};\n}})();"
+    body = f"{_EXPORT.sub('', text)}\nreturn {{ {exports} }};"
+    return f"const {names} = {_call(body)}"
+
+
+def _call(text):
+    """Return an expression: the function of body `text`, strict as modules are, called at once."""
+    return f'(() => {{\n"use strict";\n{text}\n}})();'

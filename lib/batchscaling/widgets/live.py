@@ -2,12 +2,15 @@
 
 import base64
 import io
+from contextlib import contextmanager
+from functools import partial
 from html import escape
-from inspect import isfunction
+from traceback import format_exception_only
 
 import ipywidgets
-import matplotlib.pyplot as plt
+from matplotlib._pylab_helpers import Gcf  # pyplot's open figures
 from matplotlib.figure import Figure
+from traitlets import TraitError
 
 from batchscaling import _validation as check
 
@@ -27,9 +30,9 @@ def live(function, **controls):
     Parameters
     ----------
     function : callable
-        Called with one keyword for each control; returns a new matplotlib ``Figure``. When a knob
-        moves, a ``ValueError`` is shown in the figure's place, such as that of an unstable
-        learning rate.
+        Called with one keyword for each control; returns a matplotlib ``Figure``. Pyplot's figures
+        that it opens are closed. When a knob moves, an error is shown in the figure's place, such
+        as that of an unstable learning rate.
     **controls
         For each keyword an ipywidgets control or a short form of it: ``(low, high)`` or
         ``(low, high, step)`` for a slider, a list for a menu.
@@ -51,8 +54,8 @@ class LiveControl(ipywidgets.VBox):
     """What `live` returns."""
 
     def __init__(self, function, controls):
-        if not isfunction(function):
-            check.reject("function", function, "a function that returns a matplotlib Figure")
+        if not callable(function):
+            check.reject("function", function, "a callable that returns a matplotlib Figure")
         if not controls:
             check.reject("controls", controls, "at least one, such as lr=(0.1, 1.0)")
         self._function = function
@@ -66,37 +69,66 @@ class LiveControl(ipywidgets.VBox):
     def _redraw(self, change):
         try:
             self._picture.value = self._draw()
-        except ValueError as error:
-            self._picture.value = f'<p role="alert">{escape(str(error))}</p>'
+        except BaseException as error:
+            self._picture.value = f'<p role="alert">{escape(_words(error))}</p>'
+            if not isinstance(error, Exception):  # an interrupt is the kernel's, too
+                raise
 
     def _draw(self):
         values = {name: control.value for name, control in self._controls.items()}
-        figure = self._function(**values)
-        if not isinstance(figure, Figure):
-            check.reject("function's result", figure, "a matplotlib Figure")
         file = io.BytesIO()
-        figure.savefig(file, format="png")
-        plt.close(figure)
+        with _closing_figures():
+            figure = self._function(**values)
+            if not isinstance(figure, Figure):
+                check.reject("function's result", figure, "a matplotlib Figure")
+            figure.savefig(file, format="png")
         setting = ", ".join(f"{name} = {value}" for name, value in values.items())
         data = base64.b64encode(file.getvalue()).decode()
         return f'<img alt="Figure at {escape(setting)}" src="data:image/png;base64,{data}">'
 
     def __repr__(self):
-        return (
-            f"live({getattr(self._function, '__name__', 'function')}, {', '.join(self._controls)})"
-        )
+        return f"live({_name(self._function)}, {', '.join(self._controls)})"
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         return bundle | {"text/html": f'<p class="batchscaling-live">{_STATIC_TEXT}</p>'}
 
 
+@contextmanager
+def _closing_figures():
+    """Close the figures of pyplot that are opened meanwhile, however it ends."""
+    before = Gcf.get_all_fig_managers()
+    try:
+        yield
+    finally:
+        for manager in Gcf.get_all_fig_managers():
+            if manager not in before:
+                Gcf.destroy(manager)
+
+
+def _words(error):
+    """Return a ValueError's message, which is written for readers; else with its type."""
+    if isinstance(error, ValueError) and str(error):
+        return str(error)
+    return "".join(format_exception_only(error)).strip()
+
+
+def _name(function):
+    """Return what `function` is called in the notebook's text: the same in every run."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def _control(name, short):
     allowed = "a control of ipywidgets, (low, high), (low, high, step) or a list"
     if not isinstance(short, (tuple, list, ipywidgets.ValueWidget)):
         check.reject(name, short, allowed)
-    control = ipywidgets.interactive.widget_from_abbrev(short)
-    if control is None:
+    try:
+        control = ipywidgets.interactive.widget_from_abbrev(short)
+    except (ValueError, TraitError):
+        control = None
+    if control is None or short == []:
         check.reject(name, short, allowed)
     control.description = control.description or name
     return control

@@ -164,6 +164,31 @@ def memorising(decay, accuracy, ratio, loss, null_loss):
     return finish(figure)
 
 
+def laplace_and_exact(decay, laplace, exact):
+    """Draw log evidence ratios against the weight decay, approximate and exact.
+
+    Parameters
+    ----------
+    decay : ndarray, shape (k,)
+    laplace, exact : dict of str to ndarray of shape (k,)
+        For ``"true"`` and ``"random"`` labels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots()
+    for kind, style in LABELS.items():
+        axes.plot(decay, laplace[kind], **{**style, "marker": ""}, label=f"{kind} labels, Laplace")
+        axes.plot(decay, exact[kind], **{**style, "linestyle": ""}, label=f"{kind} labels, exact")
+    axes.axhline(0, color=LIMIT, linewidth=1)
+    axes.annotate("null model", (decay.max(), 0), (0, -4), ha="right", va="top",
+                  textcoords="offset points", color=LIMIT, fontsize=10)  # fmt: skip
+    axes.set(xlabel="weight decay λ", xscale="log", ylabel="log evidence ratio")
+    axes.legend(ncols=2, loc="lower right")
+    return finish(figure)
+
+
 def _band(axes, x, values, style, label):
     """Draw the mean of rows, and the band that holds all but the outermost tenths."""
     axes.plot(x, values.mean(axis=0), **style, label=label)

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import plain_numbers
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
+from batchscaling.figures.style import FAMILY, GREY, finish, look
 
 MARKERS = "osD^"
 
@@ -72,69 +72,25 @@ def steps_lost(time, lost, targets, by_target):
     return finish(figure)
 
 
-def moving_target(steps, target, paths, periods, gains):
-    """Draw how momentum follows a minimum that moves and stops, or swings.
+def moving_target(steps, target, paths):
+    """Draw how momentum follows a minimum that moves and stops.
 
     Parameters
     ----------
     steps, target : ndarray, shape (k,)
     paths : dict of float to ndarray of shape (k,)
         The parameter, for each momentum.
-    periods : ndarray, shape (n,)
-    gains : dict of float to ndarray of shape (n,)
-        Distance from a swinging minimum over the size of the swing.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, (left, right) = plt.subplots(1, 2)
-    left.plot(steps, target, color="black", linewidth=1.2, label="minimum")
+    figure, axes = plt.subplots()
+    axes.plot(steps, target, color="black", linewidth=1.2, label="minimum")
     for (momentum, path), line in zip(paths.items(), FAMILY[1:], strict=True):
-        left.plot(steps, path, **line, label=f"m = {momentum}")
-        right.plot(periods, gains[momentum], **line)
-    right.axhline(1, color=GREY, linewidth=0.9)
-    left.set(title="it moves, and stops", xlabel="steps", ylabel="parameter")
-    right.set(title="it swings", xlabel="period in steps", ylabel="distance / swing",
-              xscale="log", yscale="log")  # fmt: skip
-    left.legend()
-    return finish(figure)
-
-
-def early_training(steps, curves, target, reached, predicted):
-    """Draw the first steps of training, and steps to a loss beside those of a filling account.
-
-    Parameters
-    ----------
-    steps : ndarray, shape (k,)
-    curves : dict of float to ndarray of shape (k,)
-        Median validation loss for each momentum.
-    target : float
-    reached : dict of float to (float, float, float)
-        Median steps to the target for each momentum, between the ends of its interval.
-    predicted : dict of float to float
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, (left, right) = plt.subplots(1, 2)
-    for (momentum, curve), line in zip(curves.items(), FAMILY, strict=True):
-        left.plot(steps, curve, **line, label=f"m = {momentum:g}")
-    left.axhline(target, color=LIMIT, linewidth=0.9)
-    left.set(title="median of the validation loss", xlabel="steps", yscale="log")
-    plain_numbers(left.yaxis)
-    left.legend()
-    memory = [1 / (1 - momentum) for momentum in reached]
-    low, middle, high = np.array(list(reached.values())).T
-    right.errorbar(memory, middle, [middle - low, high - middle], capsize=3,
-                   **look("HeavyBall"), label="measured")  # fmt: skip
-    right.plot(memory, list(predicted.values()), **look("theory", marker=False),
-               label="constant gradient")  # fmt: skip
-    right.set(title=f"steps to loss {target:g}", xlabel="1 / (1 − m)", xscale="log",
-              ylim=(0, None))  # fmt: skip
-    plain_numbers(right.xaxis)
-    right.legend()
+        axes.plot(steps, path, **line, label=f"m = {momentum}")
+    axes.set(xlabel="steps", ylabel="parameter")
+    axes.legend()
     return finish(figure)
 
 

@@ -1,5 +1,6 @@
 """Optimizers of networks, one method a file, and how to combine them."""
 
+from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
 from batchscaling.training.optimizers.base import Optimizer, chain, fix, weights_only
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
@@ -10,6 +11,7 @@ from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay
 
 __all__ = [
     "Optimizer",
+    "accumulator",
     "adam",
     "adam_without_momentum",
     "chain",

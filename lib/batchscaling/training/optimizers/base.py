@@ -9,6 +9,7 @@ one entry a trial under ``torch.func.vmap``.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from batchscaling._validation import reject
@@ -33,6 +34,37 @@ class Optimizer:
     init: Callable
     update: Callable
     hyper: Mapping[str, Callable]
+
+
+def check_single(name, value, check):
+    """Check a hyperparameter, and also what it is in float32: there 0.99999999 is 1.
+
+    Parameters
+    ----------
+    name : str
+    value : float
+    check : callable
+        Of `Optimizer.hyper`.
+
+    Returns
+    -------
+    float
+        `value`, as `check` returns it.
+
+    Raises
+    ------
+    ValueError
+        If one of both numbers is not allowed. It names `value`.
+    """
+    number = check(name, value)
+    with np.errstate(over="ignore"):
+        single = float(np.float32(value))
+    try:
+        check(name, single)
+    except ValueError as error:
+        allowed = str(error).partition("allowed: ")[2]
+        reject(name, value, f"{allowed}, also in float32, where it is {single}")
+    return number
 
 
 def no_state(params):
@@ -118,7 +150,7 @@ def fix(optimizer, **values):
     free = set(optimizer.hyper) - {"lr"}
     if not values or not set(values) <= free:
         reject("values", sorted(values), f"one or more of {sorted(free)}")
-    values = {name: optimizer.hyper[name](name, value) for name, value in values.items()}
+    values = {name: check_single(name, v, optimizer.hyper[name]) for name, v in values.items()}
 
     def update(grads, state, params, hyper):
         # Filled on the device of the others: nothing is copied to it in every step.

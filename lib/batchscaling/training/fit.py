@@ -1,0 +1,99 @@
+"""Whether data and a model fit each other: checks of shapes, types and labels before a run."""
+
+import torch
+
+from batchscaling._validation import reject
+from batchscaling.training.data import generator
+
+_ERRORS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+def check_fit(data, model, measures=()):
+    """Check that the parts of the data fit each other, and the model.
+
+    Parameters
+    ----------
+    data : Data
+    model : Model
+    measures : sequence of str
+        What is evaluated, as for `train`.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit. It names the part, its type and its shape.
+    """
+    params = model.init(generator(0, "init"))
+    for part in ("train", "validation", "test"):
+        names = f"{part}_inputs", f"{part}_labels"
+        pair = [getattr(data, name) for name in names]
+        if part == "test" and pair == [None, None]:
+            continue
+        check_examples(model, params, *pair, names, data.augment if part == "train" else None)
+    held = len(data.validation_labels)
+    evaluated = {"validation_labels": data.validation_labels}
+    if "training" in measures:
+        evaluated[f"train_labels[:{held}]"] = data.train_labels[:held]
+    for name, labels in evaluated.items():
+        if (labels < 0).all():
+            reject(name, f"{_shown(labels)}, all of them -1", "some labels that count")
+
+
+def check_examples(model, params, inputs, labels, names=("inputs", "labels"), augment=None):
+    """Check that inputs and labels fit each other, and the model.
+
+    The model is asked for the outputs of two examples, on the CPU: on a GPU a number that is
+    no word's would be the end of the process's work there.
+
+    Parameters
+    ----------
+    model : Model
+    params : dict of torch.Tensor
+    inputs, labels : torch.Tensor
+    names : tuple of two str
+        What errors call them.
+    augment : FlipCrop, optional
+
+    Raises
+    ------
+    ValueError
+        As `check_fit`.
+    """
+    for name, tensor in zip(names, (inputs, labels), strict=True):
+        if not isinstance(tensor, torch.Tensor) or tensor.ndim == 0:
+            reject(name, type(tensor).__name__, "a tensor, its first axis the examples")
+    if not len(inputs) or len(inputs) != len(labels):
+        allowed = f"as many as {names[0]}, {_shown(inputs)}; at least 1"
+        reject(names[1], f"{len(labels)} labels, {_shown(labels)}", allowed)
+    outputs = _outputs(model, params, inputs, names[0], augment)
+    shape = (len(labels), *outputs.shape[1:-1])
+    if labels.dtype != torch.int64 or labels.shape != shape:
+        allowed = f"torch.int64 of shape {shape}, a class for each row of the model's outputs"
+        reject(names[1], _shown(labels), f"{allowed} for {names[0]} {_shown(inputs)}")
+    low, high, classes = labels.min().item(), labels.max().item(), outputs.shape[-1]
+    if low < -1 or high >= classes:
+        found = f"{_shown(labels)}, from {low} to {high}"
+        allowed = f"from 0 to {classes - 1}, as the model has {classes} outputs, or -1"
+        reject(names[1], found, allowed)
+
+
+@torch.no_grad()
+def _outputs(model, params, inputs, name, augment):
+    """Return the model's outputs for two examples; of words, for the smallest and the largest."""
+    try:
+        words = not (inputs.is_floating_point() or inputs.is_complex())
+        probe = torch.stack(inputs.aminmax(dim=0) if words else (inputs[0], inputs[-1])).cpu()
+        if augment is not None:
+            probe = augment.apply(probe, augment.draw(generator(0, "augment"), len(probe)))
+        outputs = model.apply({name: p.cpu() for name, p in params.items()}, probe)
+    except _ERRORS as error:
+        allowed = f"inputs that the model takes; it says: {str(error).strip()}"
+        reject(name, _shown(inputs), allowed)
+    if outputs.ndim < 2 or len(outputs) != len(probe):
+        found = f"{tuple(outputs.shape)} for {len(probe)} of {name} {_shown(inputs)}"
+        reject("the shape of the model's outputs", found, "(examples, ..., classes)")
+    return outputs
+
+
+def _shown(tensor):
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
