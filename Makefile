@@ -30,7 +30,8 @@ test: $(SITE)  ## Run every check
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: $(INSTALLED)  ## Measure the run time of chapters, engine and training
+bench: $(INSTALLED)  ## Measure the run time of the build, chapters, engine and training
+	$(BIN)/python -m tools.bench_execute
 	$(BIN)/python -m tools.bench_chapters
 	$(BIN)/python -m tools.bench_engine
 	$(BIN)/python -m tools.bench_training
@@ -52,13 +53,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster]'
 	touch $@
 
-# A chapter's cached result is stale once the library or an installed version changes.
-$(EXECUTED): $(INSTALLED) $(filter %.py %.js,$(call files,lib))
+# Every chapter's cached result is stale once the library or an installed version changes.
+$(EXECUTED): $(INSTALLED) tools/execute.py $(filter %.py %.js,$(call files,lib))
 	rm -rf _build/.jupyter_cache
 	mkdir -p _build
 	touch $@
 
 $(SITE): $(EXECUTED) _config.yml _toc.yml tools/site_fixes.py $(call files,chapters)
-	@echo "Executing the chapters and building the site takes about two minutes."
+	$(BIN)/python -m tools.execute
+	@echo "Building the site takes about half a minute."
 	$(BIN)/jupyter-book build . --all --quiet --warningiserror --keep-going
 	touch $@

@@ -30,22 +30,41 @@ BOX = re.compile(
     re.S,
 )
 BOX_LAST_LINE = re.compile(
-    r"^Reading: about \d+ minutes? · Running: about \d+ seconds? · You need: .+$", re.M
+    r"^Reading: about \d+ minutes? · Running: about (?P<seconds>\d+) seconds? · You need: .+$", re.M
 )
 EXERCISE = re.compile(r"^`{3,}\{exercise\}[^\n]*\n:label: (?P<label>\S+)$", re.M)
 SOLUTION = re.compile(r"^`{3,}\{solution-start\} (?P<label>\S+)\n(?P<options>(?::.*\n)*)", re.M)
 SOLUTION_END = re.compile(r"^`{3,}\{solution-end\}", re.M)
 LABELLED_EQUATION = re.compile(r"\$\$\s*\([\w:-]+\)|\\label\{|\{math\}\n:label:", re.M)
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
+LINK = re.compile(r"\{doc\}`(?:[^`<]*<)?(?P<doc>[^`<>]+)>?`|\[[^\]]+\]\((?P<file>[^)\s#]+\.ipynb)")
+# The words of an order, as distances in the table of contents.
+EARLIER, LATER = range(-1000, 0), range(1, 1000)
+ORDER = {
+    r"(?:earlier|previously)": EARLIER,
+    r"later": LATER,
+    r"(?:previous|last) chapter": range(-1, 0),
+    r"next chapter": range(1, 2),
+}
+ORDER_WITHOUT_LINK = {
+    r"(?:earlier|previous|last) (?:chapter|part)s?|(?:chapter|part)s before": EARLIER,
+    r"(?:later|next) (?:chapter|part)s?": LATER,
+}
+NEAR = 3  # words between a link and the word of an order that belongs to it
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?:e[+-]?\d+)?(?![\w.])", re.I)
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook, and the folder in `chapters/` that it belongs to."""
+    """A notebook and its name, such as ``"nqm/01_sgd"``."""
 
     notebook: nbformat.NotebookNode
-    folder: str
+    name: str
+
+    @property
+    def folder(self):
+        """The folder in `chapters/` that it belongs to."""
+        return self.name.split("/")[0]
 
     @property
     def code(self):
@@ -209,6 +228,34 @@ def citations(chapter):
         yield "cites nothing"
 
 
+def order(chapter):
+    """Chapters that the text calls earlier, previous, next or later are so."""
+    places = [book.name(path) for path in book.chapters()]
+    if chapter.name not in places:
+        return
+    place = places.index(chapter.name)
+    for words, link in links(chapter.markdown):
+        target = (link["doc"] or link["file"]).removesuffix(".ipynb")
+        target = target.removeprefix("../") if "/" in target else f"{chapter.folder}/{target}"
+        for word, distances in ORDER.items():
+            found = re.search(rf"\b{word}\b", words, re.I)
+            if found and target in places and places.index(target) - place not in distances:
+                yield f"calls {target} {found[0]!r}; _toc.yml has another order"
+    for word, distances in ORDER_WITHOUT_LINK.items():
+        found = re.search(rf"\b(?:{word})\b", chapter.markdown, re.I)
+        if found and not any(i - place in distances for i in range(len(places))):
+            yield f"speaks of {found[0]!r}; _toc.yml has none"
+
+
+def links(text):
+    """Yield each link to a chapter, with the words of its sentence that are near it."""
+    for sentence in re.split(r"(?<=[.?!:;])\s+|\n\n", text):
+        for link in LINK.finditer(sentence):
+            before = sentence[: link.start()].split()[-NEAR:]
+            after = sentence[link.end() :].split()[:NEAR]
+            yield " ".join([*before, link[0], *after]), link
+
+
 def metadata(chapter):
     """Metadata names the kernel and nothing else; outputs hold no widget model of one run."""
     if chapter.notebook.metadata != book.METADATA:
@@ -253,6 +300,7 @@ CHECKS = (
     mathematics,
     explorer,
     citations,
+    order,
     metadata,
     torch_free,
     printed_numbers,
@@ -261,7 +309,7 @@ CHECKS = (
 
 def problems(path):
     """Return all problems of the chapter at `path`, one line each."""
-    chapter = Chapter(nbformat.read(path, as_version=4), path.parent.name)
+    chapter = Chapter(nbformat.read(path, as_version=4), book.name(path))
     return [f"{check.__name__}: {problem}" for check in CHECKS for problem in check(chapter)]
 
 

@@ -16,5 +16,4 @@ if __name__ == "__main__":
         with PeakMemory() as memory:
             execute(notebook, chapter.parent)
         seconds = time.perf_counter() - start
-        name = str(chapter.relative_to(book.ROOT / "chapters"))
-        print(f"{name:32}{seconds:10.1f}{memory.peak / 2**20:10.0f}")
+        print(f"{book.name(chapter):32}{seconds:10.1f}{memory.peak / 2**20:10.0f}")

@@ -20,6 +20,11 @@ def chapters(root=ROOT):
     return [file for file in files if file.exists()]
 
 
+def name(path):
+    """Return the short name of the chapter at `path`, such as ``"nqm/01_sgd"``."""
+    return f"{path.parent.name}/{path.stem}"
+
+
 def repository(root=ROOT):
     """Return the repository's address, such as ``"https://github.com/owner/name"``."""
     return yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools import anatomy, book, filled
+from tools import anatomy, book, filled, parallel
 from tools.setup_cell import setup_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id
@@ -51,20 +51,21 @@ def normalise(notebook):
 def refresh(path):
     """Execute and normalise the chapter at `path`."""
     notebook = normalise(nbformat.read(path, as_version=4))
-    try:
-        execute(notebook, path.parent)
-    except ValueError as error:
-        raise ValueError(f"{path.parent.name}/{path.name}: {error}") from None
+    execute(notebook, path.parent)
     nbformat.write(normalise(notebook), path)
 
 
-if __name__ == "__main__":
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or book.chapters()
+def main(paths):
+    """Refresh chapters and print their problems; return the exit status."""
     found = 0
-    for chapter in paths:
-        refresh(chapter)
-        print(f"refreshed {chapter.relative_to(book.ROOT)}")
-        for problem in anatomy.problems(chapter):
+    for path, done in parallel.finished(refresh, paths, parallel.cores()):
+        error = done.exception()
+        print(f"{book.name(path)} {'failed' if error else 'refreshed'}", flush=True)
+        for problem in [f"{type(error).__name__}: {error}"] if error else anatomy.problems(path):
             found += 1
             print(f"  {problem}")
-    sys.exit(f"{found} problems" if found else 0)
+    return f"{found} problems" if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(name).resolve() for name in sys.argv[1:]] or book.chapters()))
