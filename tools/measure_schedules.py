@@ -59,10 +59,7 @@ def setting(small):
 
 
 def schedules(epochs, first, examples):
-    """Return schedules of equal noise by name, as `published_schedules` has them, and a control.
-
-    The control keeps the first phase to the end. Without it, curves that agree prove nothing.
-    """
+    """Return schedules of equal noise by name, as `published_schedules` has them."""
     most = examples // 10
     start = first.lr, first.batch_size, first.momentum
     fast = round(matched_batch_size(first, lr=FACTOR * first.lr))
@@ -73,7 +70,6 @@ def schedules(epochs, first, examples):
         "higher rate": increase_batch(
             epochs, FACTOR * first.lr, fast, first.momentum, factor=FACTOR, max_batch_size=most
         ),
-        "no schedule": (Phase(sum(epochs), *start),),
     }
 
 

@@ -325,6 +325,21 @@ def test_steps_explorer_states_the_library_s_numbers(open_explorer):
     assert numbers_in(explorer.words()) == pytest.approx(expected, rel=0.03)
 
 
+def test_measured_steps_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("measured_steps_explorer.js")
+    state = explorer.start
+    target, measured = state["target"], state["measured"]
+    problem = NoisyQuadratic(**state["problem"])
+    momentum = {"sgd": {}, "heavy_ball": {"momentum": value(explorer, "Model's momentum")}}
+    factors = []
+    for name, optimizer in {"sgd": SGD, "heavy_ball": HeavyBall}.items():
+        sizes, _, steps, _ = np.transpose(measured[name])
+        found = tune(problem, optimizer, sizes, target, **momentum[name]).steps.astype(float)
+        factors.append(np.exp(np.mean(np.log(found / steps))))
+    # Between the sizes that it computes the explorer draws straight lines.
+    assert numbers_in(explorer.words()) == pytest.approx(factors, rel=0.05)
+
+
 def landscape(theta):
     """Return slope and curvature of the thermometer explorer's loss."""
     away = (theta - 2.5) / 0.4

@@ -35,6 +35,11 @@ KNOBS = {  # by name in Python, in the order of the page
         "momentum": "Momentum",
         "target": "Target risk",
     },
+    "MeasuredStepsExplorer": {
+        "momentum": "Model's momentum",
+        "noise_factor": "Model's noise, times",
+        "start_factor": "Model's start, times",
+    },
     "ThermometerExplorer": {
         "lr": "Learning rate",
         "batch_size": "Batch size",

@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
-from batchscaling.training.curves import BatchSizeCurve, bootstrap_interval, bootstrap_medians
+from batchscaling.training.curves import (
+    BatchSizeCurve,
+    bootstrap_interval,
+    bootstrap_medians,
+    verdict,
+)
 
 SIZES = 2.0 ** np.arange(2, 11)
 
@@ -112,3 +117,37 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
         call()
+
+
+@pytest.mark.parametrize(
+    ("claim", "interval", "expected"),
+    [
+        ("more", (1.01, 1.2, 3.0), "holds"),
+        ("more", (0.99, 1.2, 3.0), "open"),
+        ("more", (0.5, 0.7, 0.99), "fails"),
+        ("same", (0.81, 1.0, 1.24), "holds"),
+        ("same", (0.81, 0.9, 0.95), "holds"),  # the same to within a quarter, though not 1
+        ("same", (0.79, 1.0, 1.24), "roughly"),
+        ("same", (0.79, 0.9, 0.99), "open"),
+        ("same", (0.9, 1.3, 1.6), "open"),
+        ("same", (1.26, 1.3, 1.6), "fails"),
+        ("same", (0.5, 0.6, 0.79), "fails"),
+    ],
+)
+def test_verdict(claim, interval, expected):
+    assert verdict(claim, interval) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "interval"),
+    [
+        ("claim", "less", (1, 2, 3)),
+        ("interval", "more", (3, 2, 1)),
+        ("interval", "more", (1, 2)),
+        ("interval", "same", (0, 1, 2)),
+        ("interval", "same", (1, 2, np.nan)),
+    ],
+)
+def test_verdict_refuses(name, claim, interval):
+    with pytest.raises(ValueError, match=f"^{name} is"):
+        verdict(claim, interval)

@@ -8,6 +8,7 @@ import pytest
 
 from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets import (
+    MeasuredStepsExplorer,
     MomentumExplorer,
     PreconditioningExplorer,
     RiskExplorer,
@@ -22,6 +23,15 @@ PROBLEM = NoisyQuadratic.harmonic(1000).quantize(20)
 def state_of(explorer):
     markup = explorer._repr_mimebundle_()[0]["text/html"]
     return json.loads(re.search(r'<script type="application/json">(.*)</script>', markup)[1])
+
+
+POINTS = [[16, 90.0, 100.0, 120.0], [64, 30.0, 40.0, 45.0]]
+
+
+def measured(target=0.01, **settings):
+    """Return an explorer of measured steps; methods' points among the settings replace `POINTS`."""
+    points = {name: settings.pop(name, POINTS) for name in ("sgd", "heavy_ball")}
+    return MeasuredStepsExplorer(PROBLEM, points, target, **settings)
 
 
 BAD = [
@@ -60,6 +70,20 @@ BAD = [
     ("target", lambda: StepsExplorer(target=0), "0", "(0, inf)"),
     ("target", lambda: StepsExplorer(target=None), "None", "finite"),
     ("target", lambda: setattr(StepsExplorer(), "target", -1), "-1", "(0, inf)"),
+    ("measured", lambda: MeasuredStepsExplorer(PROBLEM, None, 0.01), "None", "heavy_ball"),
+    (
+        "measured",
+        lambda: MeasuredStepsExplorer(PROBLEM, {"sgd": POINTS}, 0.01),
+        "sgd",
+        "heavy_ball",
+    ),
+    ("measured['sgd']", lambda: measured(sgd=[[4, 90, 100]]), "(1, 3)", "(k, 4)"),
+    ("measured['sgd']", lambda: measured(sgd=[[4, 90, 100, np.inf]]), "inf", "finite"),
+    ("measured['heavy_ball']", lambda: measured(heavy_ball=[[0, 1, 2, 3]]), "0", "positive"),
+    ("target", lambda: measured(target=0), "0", "(0, inf)"),
+    ("momentum", lambda: measured(momentum=1), "1", "[0, 1)"),
+    ("noise_factor", lambda: measured(noise_factor=0), "0", "(0, inf)"),
+    ("start_factor", lambda: setattr(measured(), "start_factor", -1), "-1", "(0, inf)"),
     ("lr", lambda: ThermometerExplorer(lr=0), "0", "(0, inf)"),
     ("batch_size", lambda: ThermometerExplorer(batch_size=1.5), "1.5", "integer"),
     ("momentum", lambda: ThermometerExplorer(momentum=1), "1", "[0, 1)"),
@@ -81,12 +105,15 @@ EXPLORERS = [
     (MomentumExplorer, "lr=0.5, momentum=0.9, batch_size=1024"),
     (PreconditioningExplorer, "power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024"),
     (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
+    (MeasuredStepsExplorer, "momentum=0.9, noise_factor=1.0, start_factor=1.0"),
     (ThermometerExplorer, "lr=0.01, batch_size=16, momentum=0.0"),
 ]
 WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer)
 
 
 def make(kind, **settings):
+    if kind is MeasuredStepsExplorer:
+        return measured(**settings)
     return kind(**settings) if kind in WITHOUT_PROBLEM else kind(PROBLEM, **settings)
 
 
@@ -94,6 +121,9 @@ def make(kind, **settings):
 def test_state_is_the_whole_setting(kind, defaults):
     state = state_of(make(kind, momentum=0.25))
     problem = state.pop("problem", None)
+    if kind is MeasuredStepsExplorer:
+        assert state.pop("measured") == {"sgd": POINTS, "heavy_ball": POINTS}
+        assert state.pop("target") == 0.01
     settings = ", ".join(f"{name}={value}" for name, value in state.items())
     assert settings == re.sub(r"momentum=[\d.]+", "momentum=0.25", defaults)
     assert (problem is None) == (kind in WITHOUT_PROBLEM)

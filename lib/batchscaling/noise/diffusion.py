@@ -232,25 +232,18 @@ def stationary_variance(hessian, covariance, lr, batch_size, momentum=0.0):
     lr = check.real("lr", lr, 0, bound, low_open=True, high_open=True)
     noise = _congruence(covariance, vectors) / batch_size
     left, right = (h, h) if vectors is None else (h[:, None], h[None, :])
-    inside = noise * _response(lr, momentum, *np.broadcast_arrays(left, right))
+    inside = lr * noise * (lr * _response(momentum, lr * left, lr * right))
     return inside if vectors is None else vectors @ inside @ vectors.T
 
 
-def _response(lr, momentum, left, right):
-    """Return E[x y] of two directions driven by one noise of variance 1, for each pair."""
+def _response(momentum, x, y):
+    """Return E[u v] of two directions driven by one noise of variance 1, for each pair.
 
-    def step(h):
-        F = np.empty((*h.shape, 2, 2))
-        F[..., 0, 0], F[..., 0, 1] = 1 - lr * h, -lr * momentum
-        F[..., 1, 0], F[..., 1, 1] = h, momentum
-        return F
-
-    # vec(M) = vec(F M G^T) + vec(b b^T), a system of four equations for each pair.
-    product = np.einsum("...ij,...kl->...ikjl", step(left), step(right))
-    system = np.eye(4) - product.reshape(*left.shape, 4, 4)
-    b = np.array([-lr, 1.0])
-    source = np.broadcast_to(np.outer(b, b).reshape(4, 1), (*left.shape, 4, 1))
-    return np.linalg.solve(system, source)[..., 0, 0]
+    x and y are rate times curvature, and the rate is 1. It is what solves M = F M G^T + b b^T.
+    """
+    fresh, other = 1 - momentum, 1 + momentum
+    steady = x * (other - y / 2) + y * (other - x / 2)
+    return fresh * other / (fresh**2 * steady + momentum * (x - y) ** 2)
 
 
 def sgd_paths(

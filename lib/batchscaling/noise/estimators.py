@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from batchscaling import _validation as check
+from batchscaling.noise._scaling import exponent, exponents, restore
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def ratio_estimate(trace, signal, *, confidence=0.95, blocks=None):
             np.array([part.mean() for part in np.array_split(values, blocks)])
             for values in (trace, signal)
         )
-    n = len(trace)
+    n, powers = len(trace), (exponent(trace), exponent(signal))
+    trace, signal = np.ldexp(trace, -powers[0]), np.ldexp(signal, -powers[1])
     spread = np.cov(trace, signal) / n
-    return _estimate(trace.mean(), signal.mean(), spread, n - 1, confidence)
+    return _estimate(trace.mean(), signal.mean(), spread, n - 1, confidence, powers)
 
 
 def two_batch_estimates(small_norm, large_norm, small, large):
@@ -133,9 +135,11 @@ def two_batch_estimates(small_norm, large_norm, small, large):
     for name, value in (("small_norm", small_norm), ("large_norm", large_norm)):
         norms.append(check.array(name, value, ndim=None))
     check.same_shape("large_norm", norms[1], "small_norm", norms[0].shape)
+    power = exponents(*norms)
+    norms = [np.ldexp(norm, -power) for norm in norms]
     trace = (norms[0] - norms[1]) / (1 / small - 1 / large)
     signal = (large * norms[1] - small * norms[0]) / (large - small)
-    return (float(trace), float(signal)) if trace.ndim == 0 else (trace, signal)
+    return _plain(*(restore("small_norm", part, power) for part in (trace, signal)))
 
 
 def per_example_estimate(norms, dots, *, confidence=0.95):
@@ -173,6 +177,13 @@ def per_example_estimate(norms, dots, *, confidence=0.95):
     if dots.shape != norms.shape or n < 3:
         shape = f"an array of shape {dots.shape}"
         check.reject("dots", shape, f"three numbers or more, as many as norms ({n})")
+    return _jackknife(norms, dots, 0, confidence)
+
+
+def _jackknife(norms, dots, power, confidence):
+    """Return the estimate of products times two to a power."""
+    n, own = len(norms), exponent(norms, dots)
+    norms, dots, power = np.ldexp(norms, -own), np.ldexp(dots, -own), power + own
 
     def parts(count, squares, square):
         """Trace and signal from the sum of squares and the square of the sum."""
@@ -182,7 +193,7 @@ def per_example_estimate(norms, dots, *, confidence=0.95):
     squares, square = norms.sum(), n * dots.sum()
     without = parts(n - 1, squares - norms, square - 2 * n * dots + norms)
     spread = np.cov(without) * (n - 1) ** 2 / n
-    return _estimate(*parts(n, squares, square), spread, n - 1, confidence)
+    return _estimate(*parts(n, squares, square), spread, n - 1, confidence, (power, power))
 
 
 def gradient_noise(gradients, hessian=None, *, confidence=0.95):
@@ -213,7 +224,8 @@ def gradient_noise(gradients, hessian=None, *, confidence=0.95):
     McCandlish et al. (2018), equations 2.8 and 2.9.
     """
     gradients = check.array("gradients", gradients, ndim=2)
-    curved = gradients
+    power = exponent(gradients)
+    curved = gradients = np.ldexp(gradients, -power)
     if isinstance(hessian, Callable):
         curved = check.array("hessian", hessian(gradients), ndim=2)
     elif hessian is not None:
@@ -225,8 +237,15 @@ def gradient_noise(gradients, hessian=None, *, confidence=0.95):
     if curved.shape != gradients.shape:
         shape = f"a function that returns shape {curved.shape}"
         check.reject("hessian", shape, f"the shape of gradients, {gradients.shape}")
+    if len(gradients) < 3:
+        shape = f"an array of shape {gradients.shape}"
+        check.reject("gradients", shape, "three rows or more")
+    own = exponent(curved)
+    curved = np.ldexp(curved, -own)
     norms = np.einsum("nd,nd->n", gradients, curved)
-    return per_example_estimate(norms, curved @ gradients.mean(axis=0), confidence=confidence)
+    power = 2 * power + own
+    restore("gradients", norms.sum(), power)
+    return _jackknife(norms, curved @ gradients.mean(axis=0), power, confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +273,7 @@ class RunningNoise:
     decay: float
     count: int = 0
     sums: tuple = ()
+    powers: tuple = ()
 
     def __post_init__(self):
         check.fields(self, decay=check.below_one, count=partial(check.integer, low=0))
@@ -275,10 +295,16 @@ class RunningNoise:
         if signal.shape != trace.shape or (self.count and trace.shape != self.sums[0].shape):
             shape = trace.shape if not self.count else self.sums[0].shape
             check.reject("signal", f"an array of shape {signal.shape}", f"the shape {shape}")
-        new = (trace, signal, trace * trace, trace * signal, signal * signal)
-        old = self.sums or (np.zeros_like(trace),) * len(new)
+        powers = exponents(trace), exponents(signal)
+        old = self.sums or (np.zeros_like(trace),) * 5
+        if self.count:
+            powers = tuple(map(np.maximum, powers, self.powers))
+            shifts = _products(*(a - b for a, b in zip(self.powers, powers, strict=True)), np.add)
+            old = tuple(map(np.ldexp, old, shifts))
+        trace, signal = (np.ldexp(x, -power) for x, power in zip((trace, signal), powers))
+        new = _products(trace, signal, np.multiply)
         sums = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(old, new, strict=True))
-        return replace(self, count=self.count + 1, sums=sums)
+        return replace(self, count=self.count + 1, sums=sums, powers=powers)
 
     def estimate(self, confidence=0.95):
         """Return the present estimate.
@@ -306,14 +332,14 @@ class RunningNoise:
         if self.count < 2 or share > 1 - 1e-12:
             unknown = np.full(trace.shape, np.inf)
             value = np.where(signal > 0, trace / np.where(signal > 0, signal, 1), np.inf)
-            return NoiseEstimate(*_plain(value, np.zeros(trace.shape), unknown, trace, signal))
+            return _with_powers(value, np.zeros(trace.shape), unknown, trace, signal, self.powers)
         products = (trace * trace, trace * signal, signal * signal)
         s_aa, s_ab, s_bb = (
             (square - product) * share / (1 - share)
             for square, product in zip(squares, products, strict=True)
         )
         spread = np.array([[s_aa, s_ab], [s_ab, s_bb]])
-        return _estimate(trace, signal, spread, max(1 / share - 1, 1), confidence)
+        return _estimate(trace, signal, spread, max(1 / share - 1, 1), confidence, self.powers)
 
 
 def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
@@ -356,19 +382,21 @@ def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
         numbers = check.array(name, value, ndim=(0, 1), nonnegative=True)
         columns.append(np.full(h.shape, numbers) if numbers.ndim == 0 else numbers)
         check.same_shape(name, columns[-1], "curvature", h.shape)
-    c, m, counts = columns
+    of_h, of_c, of_m = (exponent(column) for column in (h, *columns[:2]))
+    h, c, m = (np.ldexp(x, -power) for x, power in zip((h, *columns[:2]), (of_h, of_c, of_m)))
     scales = []
-    for power in (1.0, h):
-        signal = np.sum(counts * power * h**2 * m)
-        trace = np.sum(counts * power * c)
-        scales.append(float(trace / signal) if signal > 0 else np.inf)
+    for weight in (columns[2], columns[2] * h):
+        trace, signal = np.sum(weight * c), np.sum(weight * h**2 * m)
+        scale = trace / signal if signal > 0 else np.inf
+        scales.append(float(restore("noise", scale, of_c - 2 * of_h - of_m)))
     return tuple(scales)
 
 
-def _estimate(a, b, spread, freedom, confidence):
+def _estimate(a, b, spread, freedom, confidence, powers):
     """Return Beale's estimate of a / b and Fieller's interval, elementwise.
 
-    `spread` is the covariance of (a, b), shape (2, 2, ...).
+    `spread` is the covariance of (a, b), shape (2, 2, ...). Both are of about the size of 1, and
+    are to be multiplied by two to the powers.
     """
     confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     (s_aa, s_ab), (_, s_bb) = spread
@@ -395,7 +423,20 @@ def _estimate(a, b, spread, freedom, confidence):
     high = np.where(clear, np.maximum(ends[1], 0), np.inf)
     # Beale's series does not hold for a weak signal, and may leave the interval.
     value = np.where(found, np.clip(value, low, high), np.inf)
-    return NoiseEstimate(*_plain(value, low, high, a, b))
+    return _with_powers(value, low, high, a, b, powers)
+
+
+def _with_powers(value, low, high, trace, signal, powers):
+    """Return the estimate for a trace and a signal that are times two to the powers."""
+    ratio = np.subtract(*powers)
+    ratios = (restore("trace", part, ratio) for part in (value, low, high))
+    parts = (restore(*item) for item in zip(("trace", "signal"), (trace, signal), powers))
+    return NoiseEstimate(*_plain(*ratios, *parts))
+
+
+def _products(a, b, multiply):
+    """Return a, b and their three products."""
+    return a, b, multiply(a, a), multiply(a, b), multiply(b, b)
 
 
 def _plain(*values):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from batchscaling import _validation as check
+from batchscaling.noise._scaling import exponent, restore
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +56,10 @@ class Spectrum:
         if not np.isfinite(values).all():
             bad = float(self.nodes[~np.isfinite(values)][0])
             check.reject("function", f"not finite at {bad:.4g}", "finite at all nodes")
-        each = self.dim * np.sum(self.weights * values, axis=1)
+        power = exponent(values)
+        each = self.dim * np.sum(self.weights * np.ldexp(values, -power), axis=1)
         error = np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
-        return float(each.mean()), float(error)
+        return tuple(float(restore("function", part, power)) for part in (each.mean(), error))
 
     def log_det(self, shift=0.0):
         """Return the log-determinant of the matrix plus `shift` times the identity, and its error.
@@ -141,8 +143,9 @@ def lanczos_spectrum(matvec, dim, *, steps, probes, seed):
     nodes, weights = np.zeros((2, probes, steps))
     for probe in range(probes):
         start = rng.choice([-1.0, 1.0], dim) / np.sqrt(dim)
-        diagonal, beside = _lanczos(matvec, start, steps)
+        diagonal, beside, power = _lanczos(matvec, start, steps)
         values, vectors = eigh_tridiagonal(diagonal, beside)
+        values = restore("matvec", values, power)
         nodes[probe, : len(values)], weights[probe, : len(values)] = values, vectors[0] ** 2
         # A start inside a small invariant space needs fewer nodes: the rest weigh nothing.
         nodes[probe, len(values) :] = values[-1]
@@ -150,8 +153,11 @@ def lanczos_spectrum(matvec, dim, *, steps, probes, seed):
 
 
 def _lanczos(matvec, start, steps):
-    """Return the diagonal and the off-diagonal of the matrix in the Lanczos basis."""
-    basis, diagonal, beside, largest = [start], [], [], 0.0
+    """Return the diagonal and the off-diagonal of the matrix in the Lanczos basis.
+
+    Both are to be multiplied by two to the power of the third result.
+    """
+    basis, diagonal, beside, largest, power = [start], [], [], 0.0, 0
     for step in range(steps):
         product = np.asarray(matvec(basis[-1]), dtype=float)
         if product.shape != start.shape:
@@ -159,6 +165,9 @@ def _lanczos(matvec, start, steps):
             check.reject("matvec", shape, f"the shape of its argument, {start.shape}")
         if not np.isfinite(product).all():
             check.reject("matvec", "a function that returns NaN or infinity", "finite numbers")
+        if step == 0:
+            power = exponent(product)
+        product = np.ldexp(product, -power)
         diagonal.append(product @ basis[-1])
         known = np.array(basis)
         largest = max(largest, np.linalg.norm(product))
@@ -169,4 +178,4 @@ def _lanczos(matvec, start, steps):
             break
         beside.append(rest)
         basis.append(product / rest)
-    return np.array(diagonal), np.array(beside)
+    return np.array(diagonal), np.array(beside), power

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import binom
 
-from batchscaling._validation import array, integer, positive, real, reject, store
+from batchscaling._validation import array, integer, one_of, positive, real, reject, store
 
 
 def first_crossing(steps, loss, target):
@@ -130,6 +130,43 @@ def bootstrap_interval(numbers, confidence=0.95):
     confidence = real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     points = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     return np.quantile(numbers, points, axis=0, method="nearest")
+
+
+def verdict(claim, interval):
+    """Judge a claim on a ratio by the interval of the measured one.
+
+    "More" says that the ratio is above 1: it holds if the whole interval is, and fails if the
+    interval is below. "Same" says that it is 1: it holds if the interval lies within 0.8 and 1.25,
+    fails if it lies outside, and holds roughly if the middle is inside and 1 is in the interval.
+
+    Parameters
+    ----------
+    claim : str
+        ``"more"`` or ``"same"``.
+    interval : array_like, shape (3,)
+        Lower end, middle and upper end, such as `bootstrap_interval` gives.
+
+    Returns
+    -------
+    str
+        ``"holds"``, ``"roughly"``, ``"open"`` (the data cannot tell) or ``"fails"``.
+
+    Raises
+    ------
+    ValueError
+        If `claim` is neither, or `interval` is not three positive numbers that do not fall.
+    """
+    ends = array("interval", interval, positive=True).tolist()
+    if len(ends) != 3 or ends != sorted(ends):
+        reject("interval", interval, "three positive numbers that do not fall")
+    low, middle, high = ends
+    if one_of("claim", claim, ("more", "same")) == "more":
+        return "holds" if low > 1 else "fails" if high < 1 else "open"
+    if low > 0.8 and high < 1.25:
+        return "holds"
+    if low > 1.25 or high < 0.8:
+        return "fails"
+    return "roughly" if low < 1 < high and 0.8 < middle < 1.25 else "open"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ NAMES = {
 }
 """The look and the label of each optimizer of a sweep."""
 
+_VERDICTS = {"holds": "#007a5e", "roughly": "#56a08c", "open": "#8f8f8f", "fails": "#b22222"}
+
 
 def sweep_curves(cells, measure="validation"):
     """Draw steps to the target against the batch size, a panel for each task.
@@ -80,6 +82,41 @@ def critical_batch_sizes(panels):
         axes.set_yticks(range(len(rows)), labels=[NAMES[name][1] for name in rows])
         axes.set(title=title, ylim=(len(rows) - 0.5, -0.5))
     axes.set(xlabel="critical batch size", xlim=(0, None))
+    return finish(figure)
+
+
+def claims(rows):
+    """Draw the measured ratios behind claims, with their intervals and verdicts.
+
+    Parameters
+    ----------
+    rows : dict of str to dict of str to (sequence of 3 float, str)
+        For each claim, for each task: lower end, middle and upper end of the ratio that should be
+        1 or more, and the verdict.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.1))
+    tasks = list(dict.fromkeys(task for found in rows.values() for task in found))
+    axes.axvline(1, color=LIMIT, linewidth=1)
+    axes.axvspan(0.8, 1.25, color=GREY, alpha=0.15, linewidth=0)
+    for place, found in enumerate(rows.values()):
+        for task, ((low, middle, high), verdict) in found.items():
+            rank = tasks.index(task)
+            sign = _sign(verdict) | {"marker": "osD"[rank]}
+            height = place + 0.25 * (rank - 1) if len(found) > 1 else place
+            axes.errorbar(middle, height, xerr=[[middle - low], [high - middle]], **sign)
+    for rank, task in enumerate(tasks):
+        axes.plot([], [], "osD"[rank], color=GREY, label=task)
+    for verdict in _VERDICTS:
+        axes.plot([], [], **_sign(verdict), marker="P", markersize=8, label=verdict)
+    axes.set_yticks(range(len(rows)), labels=rows)
+    axes.set(xscale="log", xlabel="measured ratio", ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["1/4", "1/2", "1", "2", "4", "8", "16"])
+    axes.minorticks_off()
+    figure.legend(loc="outside lower center", ncols=4)
     return finish(figure)
 
 
@@ -243,6 +280,13 @@ def _batch_sizes(axes, sizes):
     """Give `axes` a horizontal axis of batch sizes, without a label that would touch the last."""
     sizes = np.unique(sizes)
     batch_size_axis(axes, sizes[(sizes == sizes[-1]) | (sizes < sizes[-1] / 1.6)])
+
+
+def _sign(verdict):
+    """Return the look of a verdict: hollow where a claim does not hold."""
+    color = _VERDICTS[verdict]
+    face = color if verdict in ("holds", "roughly") else "white"
+    return {"color": color, "markerfacecolor": face, "markeredgewidth": 1.6, "linestyle": ""}
 
 
 def _fine_numbers(axis):

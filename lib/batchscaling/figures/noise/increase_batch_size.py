@@ -47,7 +47,7 @@ def settings_over_epochs(schedules, noise_scales):
     return finish(figure)
 
 
-def against_epochs_and_updates(curves, ylabel):
+def against_epochs_and_updates(curves, ylabel, *, ratios=None):
     """Draw curves of training against epochs and, beside it, against updates.
 
     Parameters
@@ -55,21 +55,34 @@ def against_epochs_and_updates(curves, ylabel):
     curves : dict of str to tuple (epochs, updates, low, middle, high) of ndarray
         At most five. `low` and `high` bound a band, and may be `middle`.
     ylabel : str
+    ratios : dict of str to tuple (epochs, ratio) of ndarray, optional
+        Curves over one of them, for a panel of their own: there they can be told apart.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3.9))
+    mosaic = "eu" if ratios is None else "eu;ru"
+    heights = None if ratios is None else (2, 1)
+    figure, axes = plt.subplot_mosaic(mosaic, figsize=(7.2, 3.9), height_ratios=heights)
+    left, right = axes["e"], axes["u"]
     for (name, curve), line in zip(curves.items(), _SCHEDULES, strict=False):
         epochs, updates, low, middle, high = curve
-        for axes, time in ((left, epochs), (right, updates)):
-            axes.plot(time, middle, **line, label=name)
-            axes.fill_between(time, low, high, color=line["color"], alpha=0.15, linewidth=0)
+        for panel, time in ((left, epochs), (right, updates)):
+            panel.plot(time, middle, **line, label=name)
+            panel.fill_between(time, low, high, color=line["color"], alpha=0.15, linewidth=0)
     left.set(title="against epochs", xlabel="epoch", ylabel=ylabel, yscale="log")
-    right.set(title="against updates", xlabel="updates")
+    right.set(title="against updates", xlabel="updates", yscale="log", ylim=left.get_ylim())
     right.xaxis.set_major_locator(plt.MaxNLocator(4))
-    plain_numbers(left.yaxis)
+    for panel in (left, right):
+        plain_numbers(panel.yaxis)
+    if ratios is None:  # the same axis as beside it
+        right.yaxis.set_tick_params(labelleft=False)
+    else:
+        left.set(xlabel="")
+        for (epochs, ratio), line in zip(ratios.values(), _SCHEDULES, strict=False):
+            axes["r"].plot(epochs, ratio, **line)
+        axes["r"].set(xlabel="epoch", ylabel="ratio to\nthe first")
     columns = len(curves) if len(curves) < 4 else 2
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     return finish(figure)
@@ -109,13 +122,13 @@ def gap_against_rate(steepness, gaps, estimate, allowed):
     return finish(figure)
 
 
-def panels_against_epochs(panels, ylabel):
-    """Draw curves of training against epochs, a panel for each optimizer.
+def ratios_against_epochs(panels, ylabel):
+    """Draw losses over that of one schedule against epochs, a panel for each optimizer.
 
     Parameters
     ----------
-    panels : dict of str to dict of str to tuple (epochs, updates, low, middle, high) of ndarray
-        For each title, curves as of `against_epochs_and_updates`. Four panels.
+    panels : dict of str to dict of str to tuple (epochs, low, middle, high) of ndarray
+        For each title, the ratios of schedules with their bands. Four panels.
     ylabel : str
 
     Returns
@@ -124,13 +137,15 @@ def panels_against_epochs(panels, ylabel):
     """
     figure, grid = plt.subplots(2, 2, sharex=True, sharey=True, figsize=(7.2, 5.2))
     for axes, (title, curves) in zip(grid.flat, panels.items(), strict=True):
-        for (name, (epochs, _, low, middle, high)), line in zip(
-            curves.items(), _SCHEDULES, strict=False
+        axes.axhline(1, color=GREY, linewidth=1)
+        for (name, (epochs, low, middle, high)), line in zip(
+            curves.items(), _SCHEDULES[1:], strict=False
         ):
             axes.plot(epochs, middle, **line, label=name)
-            axes.fill_between(epochs, low, high, color=line["color"], alpha=0.15, linewidth=0)
-        axes.set(title=title, yscale="log")
-        plain_numbers(axes.yaxis)
+            axes.fill_between(epochs, low, high, color=line["color"], alpha=0.2, linewidth=0)
+        axes.set(title=title, yscale="log", ylim=(0.2, 8))
+        axes.set_yticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
+        axes.minorticks_off()
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
     for axes in grid[1]:

@@ -179,33 +179,6 @@ def measured_steps_and_examples(panels):
     return finish(figure)
 
 
-def stream(steps, estimate, exact_steps, exact):
-    """Draw the noise scale of one network, streamed during training, beside exact values.
-
-    Parameters
-    ----------
-    steps : ndarray, shape (k,)
-    estimate : tuple (low, middle, high) of ndarray of shape (k,)
-        May hold ``inf``.
-    exact_steps, exact : ndarray, shape (m,)
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, axes = plt.subplots()
-    low, middle, high = estimate
-    axes.fill_between(steps, low, np.minimum(high, 1e5), color=FAMILY[0]["color"], alpha=0.3,
-                      linewidth=0, label="95 % interval")  # fmt: skip
-    shown = np.isfinite(middle)
-    axes.plot(steps[shown], middle[shown], color=FAMILY[2]["color"], label="streamed")
-    axes.plot(exact_steps, exact, "o", color=look("HeavyBall")["color"], label="all examples")
-    axes.set(xlabel="step", ylabel="$B_\\mathrm{simple}$", yscale="log", ylim=(2, 2000))
-    plain_numbers(axes.yaxis)
-    axes.legend(loc="upper left")
-    return finish(figure)
-
-
 def noise_against_loss(runs, target, critical):
     """Draw the noise scale during training against the validation loss.
 
