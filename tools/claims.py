@@ -111,7 +111,7 @@ def row(claim, measured):
         f"{claim['claim']} *({claim['source']})*",
         number or "–",
         claim["scale"],
-        claim["verdict"],
+        f"**{claim['verdict']}**",
         link,
     ]
     return "* - " + "\n  - ".join(cells)

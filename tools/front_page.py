@@ -14,7 +14,7 @@ PICTURE = book.ROOT / "chapters" / "_static" / "steps.png"
 GLANCE = book.ROOT / "chapters" / "glance.md"
 
 LINES = """\
-- **The batch.** In the model, {perfect-scaling}.
+- **The batch.** Four times as large, in the model: {perfect-scaling}.
   Where one regime turns into the other is the critical batch size ({{doc}}`nqm/01_sgd`).
 - **Momentum** helps beyond it: {momentum-large} at $B = 2^{{20}}$.
   Before it, {momentum-small} of the steps ({{doc}}`nqm/02_momentum`).
