@@ -186,7 +186,8 @@ def fewest_steps_schedule(problem, batch_size, target, *, pieces=50):
         If an argument is out of its range or 2**62 steps do not reach the target.
     """
     require_problem(problem)
-    target, pieces = check.positive("target", target), check.integer("pieces", pieces, 1)
+    batch_size, target = check.positive("batch_size", batch_size), check.positive("target", target)
+    pieces = check.integer("pieces", pieces, 1)
     if target >= problem.initial_risk:
         check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
     too_short, long_enough, best = 0, 1, None
