@@ -184,9 +184,10 @@ def _float(value):
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
         return math.nan
     try:
-        return float(value)
+        number = float(value)
     except (OverflowError, ValueError):  # an integer beyond floats, a signalling NaN
         return math.nan
+    return math.nan if math.isinf(number) and abs(value) != math.inf else number
 
 
 def _floats(value):
@@ -197,8 +198,10 @@ def _floats(value):
     if numbers.dtype.kind == "O":
         each = [_float(number) for number in numbers.flat]
         return None if np.isnan(each).any() else np.reshape(each, numbers.shape)
-    with np.errstate(over="ignore"):  # of a long double: infinity is for the caller to refuse
-        return numbers.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # of long doubles
+        floats = numbers.astype(np.float64, copy=False)
+    is_beyond = np.isinf(floats) & np.isfinite(numbers)
+    return None if is_beyond.any() else floats
 
 
 def _hides_others(value):
@@ -211,7 +214,7 @@ def _hides_others(value):
 
 def _as_array(value):
     try:
-        return np.asarray(value)
+        return np.asarray(_item(value))
     except (TypeError, ValueError, RuntimeError):  # rows of unequal length; a tensor elsewhere
         return None
 

@@ -570,7 +570,8 @@ def test_bf16_is_close_and_leaves_no_setting_behind(data):
     seen.clear()
     half = run(precision="bf16")
     # The cache would keep the parameters of all steps.
-    assert seen == {(torch.bfloat16, False)}
+    # And before the first step data and model are compared, in float32.
+    assert seen == {(torch.bfloat16, False), (torch.float32, True)}
     np.testing.assert_allclose(half.loss, exact.loss, rtol=0.03)
     assert not same(exact, half)
     assert not torch.is_autocast_enabled("cpu")

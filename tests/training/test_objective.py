@@ -124,5 +124,8 @@ def test_bad_input(data):
     }.items():
         with pytest.raises(ValueError, match=f"^{name} is .*; allowed: "):
             call()
+    none = replace(data, train_labels=torch.full_like(data.train_labels, -1))
+    with pytest.raises(ValueError, match=r"^train_labels is .*some labels that count"):
+        train(none, MODEL, sgd, trials, objective=Objective(), **options)
     with pytest.raises(ValueError, match=r"^weight_decay is 0"):
         Objective.of(data, MODEL, 0)

@@ -18,6 +18,7 @@ from batchscaling.widgets import (
 from batchscaling.widgets._module import FOLDER, classic, compose
 
 PROBLEM = NoisyQuadratic.harmonic(1000).quantize(20)
+AT_REST = NoisyQuadratic([1.0, 0.5], second_moment=0.0)
 
 
 def state_of(explorer):
@@ -37,6 +38,10 @@ def measured(target=0.01, **settings):
 BAD = [
     ("problem", lambda: RiskExplorer(None), "None", "a NoisyQuadratic"),
     ("problem", lambda: RiskExplorer(NoisyQuadratic.harmonic(401)), "401", "quantize"),
+    ("problem", lambda: RiskExplorer(AT_REST), "dim=2", "initial risk above zero"),
+    ("problem", lambda: MomentumExplorer(AT_REST), "dim=2", "initial risk above zero"),
+    ("problem", lambda: PreconditioningExplorer(AT_REST), "dim=2", "initial risk above zero"),
+    ("problem", lambda: PreconditioningExplorer(NoisyQuadratic([1], [0])), "dim=1", "noise"),
     ("lr", lambda: RiskExplorer(PROBLEM, lr=0), "0", "(0, inf)"),
     ("lr", lambda: RiskExplorer(PROBLEM, lr=-0.1), "-0.1", "(0, inf)"),
     ("lr", lambda: RiskExplorer(PROBLEM, lr=float("nan")), "nan", "finite"),

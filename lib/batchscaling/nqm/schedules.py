@@ -153,12 +153,12 @@ def optimal_lr_schedule(problem, batch_size, steps, *, pieces=50, start=None):
         np.log(np.minimum(start, highest)),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(np.log(highest) - 600, np.log(highest))] * pieces,  # above zero
+        bounds=[(None, np.log(highest))] * pieces,
         options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6},
     )
+    rates = np.maximum(np.exp(found.x), np.finfo(float).tiny)  # above zero
     return tuple(
-        Piece(SGD(lr), batch_size, length)
-        for lr, length in zip(np.exp(found.x), lengths, strict=True)
+        Piece(SGD(lr), batch_size, length) for lr, length in zip(rates, lengths, strict=True)
     )
 
 
@@ -186,7 +186,8 @@ def fewest_steps_schedule(problem, batch_size, target, *, pieces=50):
         If an argument is out of its range or 2**62 steps do not reach the target.
     """
     require_problem(problem)
-    target, pieces = check.positive("target", target), check.integer("pieces", pieces, 1)
+    batch_size, target = check.positive("batch_size", batch_size), check.positive("target", target)
+    pieces = check.integer("pieces", pieces, 1)
     if target >= problem.initial_risk:
         check.reject("target", target, f"below the initial risk, {problem.initial_risk:.6g}")
     too_short, long_enough, best = 0, 1, None

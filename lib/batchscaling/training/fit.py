@@ -34,6 +34,8 @@ def check_fit(data, model, measures=()):
     evaluated = {"validation_labels": data.validation_labels}
     if "training" in measures:
         evaluated[f"train_labels[:{held}]"] = data.train_labels[:held]
+    if any(measure.endswith("objective") for measure in measures):
+        evaluated["train_labels"] = data.train_labels
     for name, labels in evaluated.items():
         if (labels < 0).all():
             reject(name, f"{_shown(labels)}, all of them -1", "some labels that count")

@@ -67,6 +67,8 @@ class Range:
         """Return where a value lies: 0 at `low`, 1 at `high`."""
         value = real("value", value)
         number = 1 - value if self.complement else value
+        if number <= 0:
+            reject("value", value, "below 1" if self.complement else "above 0")
         return float(np.log(number / self.low) / np.log(self.high / self.low))
 
     def border(self, value):

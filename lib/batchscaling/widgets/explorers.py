@@ -1,6 +1,7 @@
 """Explorers: figures with knobs that work in the static site and in live notebooks alike."""
 
 import json
+import math
 from collections.abc import Mapping
 from functools import partial
 from html import escape
@@ -66,6 +67,8 @@ class _ProblemExplorer(_Explorer):
                 f"at most {_MOST_CURVATURES} curvatures; problem.quantize(bins=100) groups them"
             )
             check.reject("problem", problem, allowed)
+        if not 0 < problem.initial_risk < math.inf:
+            check.reject("problem", problem, "an initial risk above zero: its logarithm is drawn")
         fields = ("curvature", "noise", "second_moment", "counts")
         super().__init__(
             problem={name: getattr(problem, name).tolist() for name in fields}, **knobs
@@ -196,6 +199,8 @@ class PreconditioningExplorer(_ProblemExplorer):
     batch_size = _Knob(_batch_size)
 
     def __init__(self, problem, power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024):
+        if isinstance(problem, NoisyQuadratic) and not problem.noise.any():
+            check.reject("problem", problem, "a problem with noise: floors are compared")
         super().__init__(
             problem,
             power=power,

@@ -14,7 +14,7 @@ import {
   plot,
 } from "./ui.js";
 
-const SIZES_AN_OCTAVE = 0.5;
+const BEYOND = 4; // so many times beyond the measured batch sizes the lines go
 const FACTORS = logChoices(0.1, 10, 10);
 
 const METHODS = {
@@ -77,8 +77,9 @@ function render({ model, el }) {
   const problem = model.get("problem");
   const target = model.get("target");
   const every = Object.values(measured).flat();
-  const ends = [0, 1].map((k) => Math[k ? "max" : "min"](...every.map(([size]) => size)));
-  const octaves = Math.ceil(SIZES_AN_OCTAVE * Math.log2(ends[1] / ends[0]));
+  const at = every.map(([size]) => size);
+  const ends = [Math.min(...at) / BEYOND, Math.max(...at) * BEYOND];
+  const octaves = Math.ceil(Math.log2(ends[1] / ends[0]));
   const sizes = Array.from(
     { length: octaves + 1 },
     (_, k) => ends[0] * (ends[1] / ends[0]) ** (k / octaves),
