@@ -6,9 +6,11 @@ import pytest
 
 from batchscaling.training import (
     Trials,
+    adam,
     batches,
     digits,
     evaluation_steps,
+    fix,
     grid,
     heavy_ball,
     mlp,
@@ -74,6 +76,15 @@ BAD = [
         partial(run, trials=Trials(np.arange(2), {"lr": np.ones(3)})),
         "lr is 'an array of shape (3,)'",
     ),
+    (partial(run, trials=one(lr=1e-50)), "lr is 1e-50; allowed: a finite number in (0, inf)"),
+    (partial(run, trials=one(lr=1e300)), "lr is 1e+300"),
+    (
+        partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=0.999999999)),
+        "momentum is 0.999999999",
+    ),
+    (partial(run, trials=one(lr=np.float32(0))), "lr is 0.0"),
+    (lambda d, m: fix(adam, beta2=0.9999999999), "beta2 is 0.9999999999"),
+    (lambda d, m: fix(adam, epsilon=1e-60), "epsilon is 1e-60"),
     (partial(run, optimizer=heavy_ball), "trials.hyper is ['lr']"),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=1.0)), "momentum is"),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=-0.1)), "momentum is"),

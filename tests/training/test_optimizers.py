@@ -154,6 +154,77 @@ def test_adam_in_float32_is_close_to_torchs_over_many_steps():
             assert gap < 1e-4, step
 
 
+STEEP = [torch.tensor([1.0, -1.0, 0.5, 0.0, 2e-3]) * (1 + i / 10) for i in range(5)]
+
+
+def torchs(build, grads):
+    """Return what torch's optimizer makes of ones in float32."""
+    param = torch.ones(5, requires_grad=True)
+    oracle = build([param])
+    for grad in grads:
+        param.grad = grad.clone()
+        oracle.step()
+    return param.detach()
+
+
+def ours(optimizer, grads, **hyper):
+    hyper = {name: torch.tensor(value) for name, value in hyper.items()}
+    grads = [{"w": grad} for grad in grads]
+    return run(optimizer, {"w": torch.ones(5)}, grads, hyper)[-1]["w"]
+
+
+@pytest.mark.parametrize("beta2", [0.0, 0.5, 0.9, 0.999, 0.9999999])
+@pytest.mark.parametrize("scale", [1e20, 1e22, 1e30, 1e38, 1e-20, 0.0])
+def test_adams_are_numbers_wherever_torchs_are(beta2, scale):
+    """In float32, in which the square of 2e19 overflows; ordinary gradients follow."""
+    grads = [scale * grad for grad in STEEP] + STEEP[:3]
+    decay = {"weight_decay": 0.1}
+    hyper = {"lr": 0.1, "beta1": 0.9, "beta2": beta2, "epsilon": 1e-8}
+    given = {"lr": 0.1, "betas": (0.9, beta2)}
+    without = {name: value for name, value in hyper.items() if name != "beta1"}
+    for found, theirs in (
+        (ours(adam, grads, **hyper), torchs(lambda p: torch.optim.Adam(p, **given), grads)),
+        (
+            ours(chain(weight_decay, adam), grads, **hyper, **decay),
+            torchs(lambda p: torch.optim.Adam(p, **given, **decay), grads),
+        ),
+        (
+            ours(chain(adam, decoupled_weight_decay), grads, **hyper, **decay),
+            torchs(lambda p: torch.optim.AdamW(p, **given, **decay), grads),
+        ),
+        (
+            ours(adam_without_momentum, grads, **without),
+            torchs(lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, beta2)), grads),
+        ),
+    ):
+        assert found.isfinite().all()
+        if (1 - beta2) * (2 * scale) ** 2 < 3e38:  # else torch's own squares overflow
+            torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_least_epsilon_keeps_a_zero_gradient_from_nan():
+    zeros = [torch.zeros(5)] * 3
+    hyper = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-44}
+    assert_equal(ours(adam, zeros, **hyper), torch.ones(5))
+
+
+@pytest.mark.parametrize("optimizer", [sgd, heavy_ball, nesterov])
+def test_momentum_takes_any_gradient_that_torchs_does(optimizer):
+    grads = [1e37 * grad for grad in STEEP]
+    hyper = {"lr": 0.1} if optimizer is sgd else {"lr": 0.1, "momentum": 0.5}
+    given = hyper if optimizer is not nesterov else {**hyper, "nesterov": True}
+    theirs = torchs(lambda p: torch.optim.SGD(p, **given), grads)
+    torch.testing.assert_close(ours(optimizer, grads, **hyper), theirs)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e18, 1e20, 1e30, 1e37])
+def test_lars_does_not_depend_on_the_scale_of_gradients(scale):
+    hyper = {"lr": 0.1, "momentum": 0.9, "trust": 0.1, "weight_decay": 0.0}
+    torch.testing.assert_close(
+        ours(lars, [scale * grad for grad in STEEP], **hyper), ours(lars, STEEP, **hyper)
+    )
+
+
 @quick
 @given(
     lr=rates,

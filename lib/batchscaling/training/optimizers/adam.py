@@ -1,9 +1,18 @@
 """Adam, with and without momentum."""
 
+import math
+
 import torch
 
 from batchscaling._validation import below_one, positive
 from batchscaling.training.optimizers.base import Optimizer, zeros
+
+_SCALE = 2.0**-12
+"""Of the gradients before they are squared: in float32 the square of 1e20 would overflow.
+
+A power of two changes no digit. With this one, squares overflow no earlier than in torch, which
+multiplies them by 1 - beta2 first: in float32 that is at least 2^-24.
+"""
 
 
 def _init_without_momentum(params):
@@ -29,10 +38,18 @@ def _update(grads, state, params, hyper):
 
 
 def _advance(grads, state, hyper):
-    """Return the count of steps and the running average of the squared gradients."""
-    squares = {name: grad * grad for name, grad in grads.items()}
+    """Return the count of steps and the running average of the squared gradients, times `_SCALE`².
+
+    An average that overflows stays infinite, as in torch: its weights no longer move.
+    """
+    squares = {name: torch.addcmul(_zero(g), g, g, value=_SCALE**2) for name, g in grads.items()}
     square = _average(state["square"], squares, hyper["beta2"])
+    square = {name: s.nan_to_num_(nan=math.inf, posinf=math.inf) for name, s in square.items()}
     return {"step": state["step"] + 1, "square": square}
+
+
+def _zero(like):
+    return like.new_zeros(())
 
 
 def _average(average, values, beta):
@@ -48,11 +65,21 @@ def _bias_correction(beta, step):
 def _updates(mean, lr, state, hyper):
     """Return ``-lr * mean / (sqrt(corrected square) + epsilon)``.
 
-    The correction is moved from the tensors to the scalars.
+    The correction, and the scale of the squares, are moved from the tensors to the scalars.
     """
-    root = _bias_correction(hyper["beta2"], state["step"]).sqrt()
-    rate, epsilon = -lr * root, hyper["epsilon"] * root
-    return {name: rate * (m / (state["square"][name].sqrt() + epsilon)) for name, m in mean.items()}
+    root = _SCALE * _bias_correction(hyper["beta2"], state["step"]).sqrt()
+    # In float32 a small epsilon may become zero here, and a gradient of zero NaN.
+    rate, epsilon = -lr * root, (hyper["epsilon"] * root).clamp(min=_least(root))
+    # In place: new memory costs a CPU more than the arithmetic.
+    return {
+        name: (m / state["square"][name].sqrt().add_(epsilon)).mul_(rate)
+        for name, m in mean.items()
+    }
+
+
+def _least(like):
+    """Return the smallest number above zero."""
+    return torch.finfo(like.dtype).tiny * torch.finfo(like.dtype).eps
 
 
 _without_momentum = {"lr": positive, "beta2": below_one, "epsilon": positive}

@@ -6,6 +6,9 @@ from batchscaling._validation import nonnegative, positive
 from batchscaling.training.optimizers.base import Optimizer, chain, no_state
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 
+_SMALL = 2.0**-80
+"""Times a number of float32, it has a square that is finite."""
+
 
 def _update(grads, state, params, hyper):
     return {name: _scaled(grad, params[name], hyper) for name, grad in grads.items()}, state
@@ -13,12 +16,19 @@ def _update(grads, state, params, hyper):
 
 def _scaled(grad, param, hyper):
     size = torch.linalg.vector_norm(param)
-    slope = torch.linalg.vector_norm(grad) + hyper["weight_decay"] * size
+    slope = _norm(grad) + hyper["weight_decay"] * size
     defined = (size > 0) & (slope > 0)
     one = torch.ones_like(slope)
     # A tensor of zeros has no size to scale by, and would stay zero at rate 0.
     rate = torch.where(defined, hyper["trust"] * size / torch.where(defined, slope, one), one)
-    return rate * torch.addcmul(grad, hyper["weight_decay"], param)
+    return torch.addcmul(grad, hyper["weight_decay"], param).mul_(rate)
+
+
+def _norm(tensor):
+    """Return the norm, also where the squares of numbers in float32 are infinite."""
+    norm = torch.linalg.vector_norm(tensor)
+    large = torch.linalg.vector_norm(tensor * _SMALL) / _SMALL
+    return torch.where(norm.isfinite(), norm, large)
 
 
 layer_rate = Optimizer(no_state, _update, {"trust": positive, "weight_decay": nonnegative})
