@@ -29,6 +29,22 @@ def positive_definite(dim, rng):
 HESSIAN, COVARIANCE = positive_definite(3, RNG), positive_definite(3, RNG)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-100, 1e80, 1e150])
+def test_stationary_covariances_follow_the_units(size):
+    plain = stationary_variance(HESSIAN, COVARIANCE, 0.1, 8, 0.7)
+    other = stationary_variance(HESSIAN * size, COVARIANCE * size, 0.1 / size, 8, 0.7)
+    np.testing.assert_allclose(other * size, plain, rtol=1e-9, atol=1e-12)
+    still = OrnsteinUhlenbeck(HESSIAN, COVARIANCE, 0.1).stationary()
+    scaled = OrnsteinUhlenbeck(HESSIAN * size, COVARIANCE * size, 0.1).stationary()
+    np.testing.assert_allclose(scaled, still, rtol=1e-9, atol=1e-12)
+
+
+def test_a_flat_direction_has_its_variance_too():
+    """There one minus the square of the transition is zero in floats."""
+    flat = stationary_variance([1.0, 1e-20], [1.0, 1.0], 0.1, 8, 0.5)[1]
+    assert flat == pytest.approx(0.1 / (8 * 0.5 * 1e-20 * 2))
+
+
 def test_diffusion_is_the_noise_scale_over_the_examples():
     g = noise_scale(0.1, 1000, 8, momentum=0.9, replacement=True)
     assert diffusion_constant(0.1, 8, 0.9) == pytest.approx(g / 1000)

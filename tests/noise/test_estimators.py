@@ -224,6 +224,101 @@ def test_noise_scale_of_the_quadratic_where_noise_is_curvature():
     assert quadratic_noise_scales(h, h, 0.0) == (np.inf, np.inf)
 
 
+ORDINARY = two_batches(np.random.default_rng(13), 30)
+GRADIENTS = draw(np.random.default_rng(14), 25)
+PRODUCTS = np.sum(GRADIENTS**2, axis=1), GRADIENTS @ GRADIENTS.mean(axis=0)
+SIZES = [1e-300, 1e-150, 1e-100, 1e80, 1e150]
+
+
+def run_through(trace, signal, decay=0.9):
+    running = RunningNoise(decay)
+    for one, other in zip(trace, signal, strict=True):
+        running = running.update(one, other)
+    return running.estimate()
+
+
+ESTIMATES = {
+    "ratio": lambda size: ratio_estimate(*np.multiply(ORDINARY, size)),
+    "blocks": lambda size: ratio_estimate(*np.multiply(ORDINARY, size), blocks=10),
+    "running": lambda size: run_through(*np.multiply(ORDINARY, size)),
+    "first": lambda size: RunningNoise(0.9).update(3 * size, 2 * size).estimate(),
+    "gradients": lambda size: gradient_noise(GRADIENTS * size),
+    "curved": lambda size: gradient_noise(GRADIENTS * size, CURVATURE),
+    "matrix": lambda size: gradient_noise(GRADIENTS, np.diag(CURVATURE) * size),
+    "function": lambda size: gradient_noise(GRADIENTS, lambda g: g * CURVATURE * size),
+    "products": lambda size: per_example_estimate(*np.multiply(PRODUCTS, size)),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ESTIMATES)
+def test_estimates_are_the_same_at_every_scale(kind, size):
+    plain, other = ESTIMATES[kind](1.0), ESTIMATES[kind](size)
+    for name in ("batch_size", "low", "high"):
+        assert getattr(other, name) == pytest.approx(getattr(plain, name), rel=1e-7)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 1e300])
+def test_a_ratio_follows_the_scales_of_its_parts(size):
+    trace, signal = ORDINARY
+    plain, other = ratio_estimate(trace, signal), ratio_estimate(trace * size, signal)
+    rows = RunningNoise(0.5)
+    for one, two in zip(trace, signal, strict=True):
+        rows = rows.update([one, one * size, one * size], [two, two, two * size])
+    alone = run_through(trace, signal, 0.5)
+    for name in ("batch_size", "low", "high"):
+        assert getattr(other, name) / size == pytest.approx(getattr(plain, name))
+        expected = np.array([1, size, 1]) * getattr(alone, name)
+        np.testing.assert_allclose(getattr(rows.estimate(), name), expected, rtol=1e-9)
+    doubled = np.divide(two_batch_estimates(3 * size, 2 * size, 10, 20), size)
+    assert doubled == pytest.approx((20, 1))
+
+
+@pytest.mark.parametrize("size", [1e-100, 1e80, 1e150])
+def test_the_quadratics_scales_follow_its_units(size):
+    h, c, m = np.array([1.0, 0.5]), np.array([0.3, 0.7]), np.array([2.0, 1.0])
+    plain = np.array(quadratic_noise_scales(h, c, m))
+    np.testing.assert_allclose(quadratic_noise_scales(h, c * size, m * size), plain)
+    np.testing.assert_allclose(quadratic_noise_scales(h * size, c, m), plain / size / size)
+    np.testing.assert_allclose(quadratic_noise_scales(h, c, m / size), plain * size)
+
+
+def test_results_beyond_floats_are_refused():
+    with pytest.raises(ValueError, match=r"^gradients is 'too large'; allowed: "):
+        gradient_noise(GRADIENTS * 1e160)
+    with pytest.raises(ValueError, match=r"^trace is 'too large'; allowed: "):
+        ratio_estimate(ORDINARY[0] * 1e200, ORDINARY[1] * 1e-200)
+    with pytest.raises(ValueError, match=r"^small_norm is 'too large'; allowed: "):
+        two_batch_estimates(1e308, 0.5e308, 10, 20)
+
+
+@given(
+    arrays(float, (2, 6), elements=st.integers(-30, 30).map(lambda tenths: tenths / 10)),
+    st.integers(-10, 10).map(lambda tenths: tenths / 10),
+    st.sampled_from([0.5, 0.9, 0.99]),
+)
+def test_the_estimate_lies_in_its_interval(values, shift, confidence):
+    """Also where the signal is weak and Beale's estimate would leave it."""
+    trace, signal = values + np.array([[2.0], [shift]])
+    running = RunningNoise(0.7)
+    for one, other in zip(trace, signal, strict=True):
+        running = running.update(one, other)
+    for estimate in (
+        ratio_estimate(trace, signal, confidence=confidence),
+        running.estimate(confidence),
+        per_example_estimate(np.abs(trace), signal, confidence=confidence),
+    ):
+        assert 0 <= estimate.low <= estimate.batch_size <= estimate.high
+
+
+def test_weak_signals_lie_in_their_intervals():
+    """Without the clip, about one of eight of these would not."""
+    rng = np.random.default_rng(15)
+    for _ in range(300):
+        estimate = ratio_estimate(*two_batches(rng, 10, small=0.05))
+        assert estimate.low <= estimate.batch_size <= estimate.high
+
+
 NAN = float("nan")
 BAD = [
     ("signal", lambda: ratio_estimate([1, 2, 3], [1, 2]), "(2,)"),

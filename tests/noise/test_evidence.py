@@ -170,6 +170,43 @@ def test_few_different_eigenvalues_end_lanczos_early():
     assert zero.log_det(shift=2.0)[0] == pytest.approx(5 * np.log(2))
 
 
+def test_lanczos_needs_each_vector_made_orthogonal_twice():
+    """After once, rounding leaves enough for wrong digits, and for a node below zero."""
+    values = np.geomspace(1e-6, 1, 60)
+    spectrum = lanczos_spectrum(lambda v: values * v, 60, steps=60, probes=1, seed=0)
+    np.testing.assert_allclose(spectrum.nodes[0], values, rtol=1e-11)
+    values = np.geomspace(1e-10, 1, 100)
+    spectrum = lanczos_spectrum(lambda v: values * v, 100, steps=100, probes=1, seed=0)
+    assert spectrum.nodes.min() > 0
+    assert spectrum.log_det()[0] == pytest.approx(np.log(values).sum(), rel=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-150, 1e-100, 1e80, 1e150, 1e300])
+def test_lanczos_is_the_same_at_every_scale(size):
+    matrix = positive_definite(12, 3)
+    plain, other = (
+        lanczos_spectrum(lambda v, c=c: c * (matrix @ v), 12, steps=12, probes=4, seed=0)
+        for c in (1.0, size)
+    )
+    np.testing.assert_allclose(other.nodes / size, plain.nodes, rtol=1e-9)
+    np.testing.assert_allclose(other.weights, plain.weights, rtol=1e-6, atol=1e-12)
+    for function in (np.array, np.negative):
+        expected = np.array(plain.trace(function))
+        np.testing.assert_allclose(np.array(other.trace(function)) / size, expected, rtol=1e-9)
+    assert other.log_det()[0] == pytest.approx(plain.log_det()[0] + 12 * np.log(size), rel=1e-9)
+    density = other.density([size, 2 * size], 0.1 * size)
+    np.testing.assert_allclose(density * size, plain.density([1, 2], 0.1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-100, 1e80, 1e300])
+def test_evidence_changes_with_the_scale_by_its_logarithm(size):
+    matrix = positive_definite(4, 3)
+    plain = laplace_evidence(3.0, matrix, np.eye(4)).log_evidence
+    assert laplace_evidence(3.0, size * matrix, size * np.eye(4)).log_evidence == (
+        pytest.approx(plain, abs=1e-9)
+    )
+
+
 FLAT = lanczos_spectrum(lambda v: -v, 4, steps=2, probes=1, seed=0)
 NAN = float("nan")
 
