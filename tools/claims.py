@@ -30,7 +30,7 @@ the paper on the noisy quadratic model {cite:p}`zhang2019`,
 and the slides on two papers on noise and batch size {cite:p}`smith2018bayesian,smith2018increase`.
 The claims are in our words.
 Each number is what the named chapter computes, copied from there by a program.
-Square brackets hold 95 % intervals.
+Square brackets hold 95 % intervals; ± is two standard errors.
 Numbers of the model are exact and have none.
 
 | Verdict | Meaning |
