@@ -114,9 +114,12 @@ def test_what_was_left_out_is_told_beside_the_results(tmp_path, capsys):
     assert captured.err == f"batchscaling: {told}\n"
 
 
-@pytest.mark.parametrize("arguments", [["results"], ["data"], ["sweep", "--help"]])
-def test_a_reader_that_has_seen_enough_ends_it_quietly(monkeypatch, arguments):
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it argparse hides the error
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["results"], ""), (["results"], "1"), (["data"], ""), (["sweep", "--help"], "")],
+)
+def test_a_reader_that_has_seen_enough_ends_it_quietly(monkeypatch, arguments, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)  # set, each line is written at once
     command = [sys.executable, "-m", "batchscaling", *arguments]
     closed = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **closed) as process:
