@@ -10,6 +10,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from batchscaling.__main__ import main
+from batchscaling._errors import Failure, InputError
+from batchscaling.training.data import DataError
+from batchscaling.training.results import measured
 
 SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "heavy_ball", "--batch-size", "256"]
 QUICK = ["--trials=2", "--seeds=1", "--finalists=1", "--final-seeds=1", "--fresh=1"]
@@ -89,21 +92,83 @@ def test_results_of_the_book(capsys, tmp_path):
     plt.close("all")
 
 
-def test_a_measure_that_one_task_lacks_is_shown_for_the_others(capsys):
+def test_a_measure_that_one_task_lacks_is_shown_for_the_others(capsys, tmp_path):
     main(["results", "--measure=averaged"])
     captured = capsys.readouterr()
     tasks = {line.split()[0] for line in captured.out.splitlines()[1:]}
-    assert "digits-mlp" in tasks and "mnist-cnn-small" not in tasks
-    assert "batchscaling: mnist-cnn-small has no target for averaged\n" in captured.err
+    assert tasks == {"digits-mlp", "no"}
+    assert captured.out.endswith("no averaged target: fashion-cnn-small, mnist-cnn-small\n")
+    main(["results", "--measure=averaged", f"--plot={tmp_path / 'curves.png'}"])
+    assert (tmp_path / "curves.png").stat().st_size > 0
+    plt.close("all")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly():
-    command = [sys.executable, "-m", "batchscaling", "results"]
+def test_what_was_left_out_is_told_beside_the_results(tmp_path, capsys):
+    shown = next(measured().glob("*.json"))
+    (tmp_path / shown.name).write_bytes(shown.read_bytes())
+    (tmp_path / f"._{shown.name}").write_bytes(b"\x00\x05")
+    main(["results", str(tmp_path)])
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2
+    told = f"left out of the results in {str(tmp_path)!r}: '._{shown.name}'"
+    assert captured.err == f"batchscaling: {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["results"], ""), (["results"], "1"), (["data"], ""), (["sweep", "--help"], "")],
+)
+def test_a_reader_that_has_seen_enough_ends_it_quietly(monkeypatch, arguments, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)  # set, each line is written at once
+    command = [sys.executable, "-m", "batchscaling", *arguments]
     closed = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **closed) as process:
         process.stdout.close()  # before the first line is written
         assert process.stderr.read() == ""
         assert process.wait(timeout=120) == 141
+
+
+def test_a_command_runs_without_a_place_to_print_to(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    main(["data"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("lr is -1; allowed: more"), 2),
+        (Failure("a process has died"), 1),
+        (DataError("the file is damaged"), 1),
+        (OSError("the disk is full"), 1),
+    ],
+)
+def test_own_errors_are_a_line_and_say_by_their_status_whose_fault_it_is(
+    capsys, monkeypatch, error, code
+):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("batchscaling.training.results.load_results", fail)
+    assert status("results") == code
+    assert_one_line(capsys, str(error))
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, RecursionError])
+def test_a_fault_of_the_program_is_shown_as_one(monkeypatch, kind):
+    def fail(*arguments):
+        raise kind("operands could not be broadcast")
+
+    monkeypatch.setattr("batchscaling.training.results.load_results", fail)
+    with pytest.raises(kind, match="broadcast"):
+        main(["results"])
+
+
+def test_a_picture_that_cannot_be_drawn_is_told(capsys, tmp_path):
+    assert status("results", "--task=fashion-cnn-small", f"--plot={tmp_path / 'a.doc'}") == 2
+    assert "'doc'; allowed: one of" in capsys.readouterr().err
+    assert status("results", "--task=fashion-cnn-small", f"--plot={tmp_path / 'no' / 'a.png'}") == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    plt.close("all")
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path, capsys):

@@ -7,9 +7,11 @@ import warnings
 from itertools import product
 from pathlib import Path
 
+from batchscaling._errors import Failure, InputError
+
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
-# Exit statuses: that of argparse, and those of shells after Ctrl-C and after a closed pipe.
-_FAILED, _INTERRUPTED, _CLOSED = 2, 130, 141
+# Exit statuses: a failure, that of argparse, those of shells after Ctrl-C and a closed pipe.
+_FAILED, _WRONG, _INTERRUPTED, _CLOSED = 1, 2, 130, 141
 
 
 def main(arguments=None):
@@ -20,20 +22,31 @@ def main(arguments=None):
     arguments : list of str, optional
         Those of the process if left out.
     """
-    options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-        sys.stdout.flush()
+        try:
+            _run(_parser().parse_args(arguments))
+        finally:
+            print(end="", flush=True)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_CLOSED)
-    except (ValueError, RuntimeError, OSError) as error:
+
+
+def _run(options):
+    """Run a command, and tell what is wrong with its input or outside the program in one line."""
+    try:
+        options.run(options)
+    except BrokenPipeError:
+        raise
+    except InputError as error:
+        _exit(_WRONG, error)
+    except (Failure, OSError) as error:
         _exit(_FAILED, error)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name)
         if extra is None:
             raise
-        _exit(_FAILED, f'{error}; install it with: pip install "batchscaling[{extra}]"')
+        _exit(_WRONG, f'{error}; install it with: pip install "batchscaling[{extra}]"')
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, "interrupted; the same command goes on where it was")
 
@@ -113,25 +126,26 @@ def _sweep(options):
 
 
 def _results(options):
-    from batchscaling._validation import one_of
-    from batchscaling.training.results import load_results, table
+    from batchscaling.training.results import having, load_results, table
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        every = load_results(options.folder, options.task)
-    cells = [cell for cell in every if options.measure in cell.best]
-    if not cells:
-        one_of("measure", options.measure, {name for cell in every for name in cell.best})
-    notes = [str(warning.message) for warning in caught]
-    lacking = dict.fromkeys(cell.task for cell in every if cell not in cells)
-    notes += [f"{task} has no target for {options.measure}" for task in lacking]
-    for note in notes:
-        print(f"batchscaling: {note}", file=sys.stderr)
+        cells = load_results(options.folder, options.task)
+    for warning in caught:
+        print(f"batchscaling: {warning.message}", file=sys.stderr)
     print(table(cells, options.measure))
     if options.plot:
-        from batchscaling.figures.networks.curves import sweep_curves
+        _plot(having(cells, options.measure), options.measure, options.plot)
 
-        sweep_curves(cells, options.measure).savefig(options.plot)
+
+def _plot(cells, measure, path):
+    from batchscaling._validation import one_of
+    from batchscaling.figures.networks.curves import sweep_curves
+
+    figure = sweep_curves(cells, measure)
+    kinds = figure.canvas.get_supported_filetypes()
+    one_of("plot's ending", path.suffix.lower().removeprefix(".") or "png", kinds)
+    figure.savefig(path)
 
 
 if __name__ == "__main__":

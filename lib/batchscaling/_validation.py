@@ -15,12 +15,14 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from batchscaling._errors import InputError
+
 _TIMES = ("m", "M")  # numpy's kinds of times and dates, which count as integers elsewhere
 
 
 def reject(name, value, allowed):
     """Raise the package's one kind of ``ValueError``."""
-    raise ValueError(f"{name} is {_shown(value)}; allowed: {allowed}")
+    raise InputError(f"{name} is {_shown(value)}; allowed: {allowed}")
 
 
 def real(name, value, low=-math.inf, high=math.inf, *, low_open=False, high_open=False):

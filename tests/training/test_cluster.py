@@ -203,6 +203,11 @@ def test_ctrl_c_loses_only_cells_in_flight(address, tmp_path):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_an_address_without_a_cluster_is_told(cells, tmp_path):
+    with pytest.raises(ValueError, match=r"^ray is 'nowhere'; allowed: the address of a cluster"):
+        run_sweep(cells, tmp_path, ray="nowhere", progress=False)
+
+
 def test_an_error_in_a_worker_is_told(address, tmp_path):
     cell = Cell("digits-mlp", "sgd", 16)
     with pytest.raises(ValueError, match=r"^device is 'toaster'; allowed: "):

@@ -3,6 +3,7 @@ import io
 import re
 import struct
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from batchscaling.training.data import (
     images,
     mnist,
 )
+from batchscaling.training.data.base import split
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (50, 28, 28), dtype=np.uint8)
@@ -159,10 +161,10 @@ class Opened:
 LABELS = np.arange(6)
 PIXELS = np.ones((6, 4, 4))
 BAD_FILES = [
-    ({"images": PIXELS, "labels": np.array([Opened()] * 6)}, "path is"),
-    ({"images": np.array([Opened()] * 6), "labels": LABELS}, "path is"),
-    ({"images": PIXELS}, "path is"),
-    ({"pixels": PIXELS, "labels": LABELS}, "path is"),
+    ({"images": PIXELS, "labels": np.array([Opened()] * 6)}, "path is .*bad.npz.* array labels"),
+    ({"images": np.array([Opened()] * 6), "labels": LABELS}, "path is .*bad.npz.* array images"),
+    ({"images": PIXELS}, r"path is .*bad.npz.* array labels; it has \['images'\]"),
+    ({"pixels": PIXELS, "labels": LABELS}, "path is .*bad.npz.* array images; it has"),
     ({"images": PIXELS[0], "labels": LABELS}, "images is"),
     ({"images": PIXELS[:0], "labels": LABELS[:0]}, "images is"),
     ({"images": PIXELS.astype(str), "labels": LABELS}, "images is"),
@@ -177,6 +179,11 @@ BAD_FILES = [
     ({"images": np.ones((6, 8, 8, 3)), "labels": LABELS}, "images is"),
     ({"images": np.ones((6, 8, 5, 1)), "labels": LABELS}, "images is"),
     ({"images": np.ones((6, 12, 12, 7)), "labels": LABELS}, "images is"),
+    ({"images": PIXELS.astype("M8[s]"), "labels": LABELS}, "images is"),
+    ({"images": PIXELS.astype([("a", "f8")]), "labels": LABELS}, "images is"),
+    ({"images": PIXELS, "labels": LABELS > 2}, "labels is"),
+    ({"images": PIXELS, "labels": np.array(3)}, "labels is"),
+    ({"images": PIXELS, "labels": LABELS.astype(complex)}, "labels is"),
 ]
 
 
@@ -184,8 +191,9 @@ BAD_FILES = [
 def test_bad_files_are_refused(tmp_path, arrays, message):
     path = tmp_path / "bad.npz"
     np.savez(path, **arrays)
-    with pytest.raises(ValueError, match=f"{message} .*; allowed: "):
+    with pytest.raises(ValueError, match=message) as error:
         from_npz(path, validation=2)
+    assert "; allowed: " in str(error.value)
     if not message.startswith("path"):
         with pytest.raises(ValueError, match=r"in /.*bad\.npz['\"]?; allowed: "):
             from_npz(path, validation=2)
@@ -223,12 +231,61 @@ def test_own_images_are_the_same_at_every_scale(tmp_path, scale, kind):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_numbers_for_validation_do_not_cost_the_others_digits(tmp_path):
+    images = np.random.default_rng(0).random((20, 1, 4, 4)).astype(np.float32)
+    held_out = split(20, validation=4, seed=0)[1]
+    expected = loaded(tmp_path, images)
+    for wild in (1e4, 1e10, -1e30):
+        images[held_out, 0, 0, 0] = wild
+        found = loaded(tmp_path, images)
+        # All pixels of training, and those of validation, are as before.
+        assert (found != expected).sum() == 4
+        assert np.isfinite(found).all()
+    for wild in (3e38, 1e60):
+        images = images.astype(np.float64)
+        images[held_out, 0, 0, 0] = wild
+        with pytest.raises(ValueError, match=r"images is .*own.npz.*; allowed: numbers for valid"):
+            loaded(tmp_path, images)
+
+
+@pytest.mark.parametrize("kind", ["i4", "i8", "u8", "f2", "f4", "f8"])
+def test_images_that_float32_holds_are_standardised_as_they_are(tmp_path, kind):
+    images = (100 * np.random.default_rng(0).random((20, 3, 8, 8))).astype(kind)
+    expected = torch.tensor(images.astype(np.float32))
+    kept, _ = split(20, validation=4, seed=0)
+    spread, mean = torch.std_mean(expected[kept], dim=(0, 2, 3), keepdim=True)
+    np.testing.assert_array_equal(loaded(tmp_path, images), (expected - mean) / spread)
+
+
+def test_the_order_in_memory_does_not_matter(tmp_path):
+    images = np.random.default_rng(0).random((20, 3, 4, 4))
+    np.testing.assert_array_equal(
+        loaded(tmp_path, np.asfortranarray(images)), loaded(tmp_path, images)
+    )
+
+
+def test_a_file_that_numpy_did_not_write_is_refused(tmp_path):
+    path = tmp_path / "bad.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images", "text")
+        file.writestr("labels", "text")
+    with pytest.raises(ValueError, match=r"path is .*bad.npz'; allowed: .* images is an array"):
+        from_npz(path, validation=2)
+
+
+def test_a_tilde_in_the_path_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "own.npz", images=PIXELS, labels=LABELS)
+    assert len(from_npz("~/own.npz", validation=2).train_inputs) == 4
+
+
 def test_own_images_keep_their_digits_beside_an_offset(tmp_path):
     numbers = np.random.default_rng(0).integers(0, 100, (20, 1, 4, 4))
     expected = loaded(tmp_path, numbers)
     np.testing.assert_allclose(loaded(tmp_path, numbers + 2**60), expected, atol=1e-5)
     np.testing.assert_allclose(loaded(tmp_path, numbers + 1e12), expected, atol=1e-5)
     np.testing.assert_array_equal(loaded(tmp_path, np.full((20, 3, 3), 0.1)), 0)
+    np.testing.assert_allclose(loaded(tmp_path, -1e12 - numbers), -expected, atol=1e-5)
 
 
 def test_damaged_files_are_refused(tmp_path):

@@ -215,15 +215,24 @@ def test_a_tilde_in_the_folder_is_the_home_folder(toy, folder, monkeypatch):
 
 def test_attempts_are_counted(toy, server, cache):
     server.script = [404] * 3
-    with pytest.raises(DataError, match=r"in 3 attempt\(s\)"):
+    with pytest.raises(DataError, match=r"in 3 attempts\.\n[^$]*Check the network"):
         fetch(NAME)
 
 
 def test_no_attempt_is_claimed_where_none_was_made(toy, server, cache):
     cache.parent.write_text("in the way of the cache's folder")
-    with pytest.raises(DataError, match=r"in 0 attempt\(s\)"):
+    with pytest.raises(DataError, match=r"without an attempt\.\n[^$]*Check the folder"):
         fetch(NAME)
     assert server.hits == 0
+
+
+def test_an_attempt_that_cannot_be_repeated_is_one(toy, cache, monkeypatch):
+    def full(*arguments):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("pooch.core.shutil.move", full)
+    with pytest.raises(DataError, match=r"in 1 attempt\.\n"):
+        fetch(NAME)
 
 
 def test_a_file_without_an_address(toy, cache):

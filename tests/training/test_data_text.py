@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +53,13 @@ def test_characters(small, length):
     expected = [(PLAY[i : i + length], PLAY[i + 1 : i + 1 + length]) for i in starts]
     assert sorted(pairs) == sorted(expected)
     assert data.test_inputs is None
+
+
+@pytest.mark.parametrize("load", [tiny_shakespeare, wikitext2])
+def test_a_length_of_numpy_is_a_plain_one(small, load):
+    found, expected = (load(length=length, validation=5) for length in (np.uint8(2), 2))
+    assert torch.equal(found.train_inputs, expected.train_inputs)
+    assert torch.equal(found.validation_labels, expected.validation_labels)
 
 
 def test_words_come_from_the_training_sequences(small):

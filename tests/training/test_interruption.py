@@ -124,6 +124,18 @@ def test_a_sweep_that_is_stopped_loses_only_cells_in_flight(
     assert_resumed(tmp_path, cells, undisturbed)
 
 
+def test_a_worker_that_dies_is_told_in_a_line(tmp_path, cells, undisturbed):
+    with started(tmp_path, "--workers=2") as process:
+        wait_for(lambda: done(tmp_path), process)
+        workers = [each for each in family(process) if "spawn_main" in " ".join(each.cmdline())]
+        workers[0].kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("batchscaling: a process has died")
+    assert "Traceback" not in out + err
+    assert_resumed(tmp_path, cells, undisturbed)
+
+
 DIES_WHILE_IT_WRITES = f"""
 import os, runpy, signal
 sync, calls = os.fsync, []

@@ -1,6 +1,7 @@
 """Results of sweeps, as files, objects and tables; and the book's own."""
 
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -116,7 +117,15 @@ BAD += [json.dumps({**record(), "steps": 3}), json.dumps({**record(), "diverged"
 BAD += [json.dumps({**record(), "hyper": None}), json.dumps({**record(), "fresh": {"a": ["x"]}})]
 
 
-@pytest.mark.parametrize("content", BAD)
+BAD += [json.dumps({**record(), "best": best}) for best in ([], {"validation": 3}, {"a": "b"})]
+BAD += [
+    json.dumps({**record(), "cell": {**record()["cell"], name: value}})
+    for name, value in [("batch_size", "16"), ("batch_size", 0), ("task", 3), ("optimizer", None)]
+]
+BAD += ["[" * 100_000, json.dumps(record()) + "{", "\x00", json.dumps(record())[:-40]]
+
+
+@pytest.mark.parametrize("content", BAD, ids=range(len(BAD)))
 def test_a_file_that_is_no_result_is_told(tmp_path, content):
     write(tmp_path, record())
     bad = tmp_path / "bad.json"
@@ -133,10 +142,16 @@ def test_what_is_no_cells_own_file_is_left_out_and_named(tmp_path):
     (tmp_path / f"._{name}.json").write_bytes(b"\x00\x05\x16\x07")
     (tmp_path / f"{name} (conflicted copy).json").write_text(text)
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
     with pytest.warns(UserWarning) as caught:
         assert [cell.record for cell in load_results(tmp_path)] == own
     (warning,) = caught
-    for left_out in (f"._{name}.json", f"{name} (conflicted copy).json", "folder.json"):
+    for left_out in (
+        f"._{name}.json",
+        f"{name} (conflicted copy).json",
+        "folder.json",
+        "link.json",
+    ):
         assert repr(left_out) in str(warning.message)
     assert str(tmp_path) in str(warning.message)
 
@@ -145,15 +160,28 @@ def test_a_lone_copy_counts_and_two_without_the_original_are_told(tmp_path):
     text = json.dumps(record())
     (tmp_path / "one copy.json").write_text(text)
     assert len(load_results(tmp_path)) == 1
-    (tmp_path / "two copy.json").write_text(text)
+    (tmp_path / "two copy.json").write_text(json.dumps(record(), indent=1))
+    with pytest.warns(UserWarning, match=r"'two copy.json'$"):
+        assert len(load_results(tmp_path)) == 1
+    (tmp_path / "two copy.json").write_text(json.dumps(record(best={"validation": 0})))
     with pytest.raises(ValueError, match=r"^folder is .*heavy_ball-00016.json.*'two copy.json'"):
         load_results(tmp_path)
 
 
-def test_a_mark_of_the_byte_order_does_no_harm(tmp_path):
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="may read every file")
+def test_a_file_that_may_not_be_read_is_told(tmp_path):
     write(tmp_path, record())
     (path,) = tmp_path.iterdir()
-    path.write_text(json.dumps(record()), encoding="utf-8-sig")
+    path.chmod(0)
+    with pytest.raises(ValueError, match=f"^file is {re.escape(repr(str(path)))}; .*denied"):
+        load_results(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_any_encoding_of_unicode_is_read(tmp_path, encoding):
+    write(tmp_path, record())
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(record()), encoding=encoding)
     assert [cell.record for cell in load_results(tmp_path)] == [record()]
 
 
@@ -162,6 +190,34 @@ def test_the_batch_size_is_the_one_that_was_trained(tmp_path):
     (cell,) = load_results(tmp_path)
     assert cell.batch_size == 1437
     assert table([cell]).splitlines()[1].split()[2] == "1437"
+
+
+def test_all_sizes_that_mean_every_example_are_one_cell(tmp_path):
+    sizes = {size: record(batch_size=size, trained_batch_size=1437) for size in (5000, 9000)}
+    write(tmp_path, *sizes.values())
+    with pytest.warns(UserWarning, match=r"'digits-mlp-heavy_ball-09000.json'$"):
+        assert [cell.record for cell in load_results(tmp_path)] == [sizes[5000]]
+    exact = record(batch_size=1437, best={"validation": 0})
+    write(tmp_path, exact)
+    with pytest.warns(UserWarning, match=r"-05000.json', '.*-09000.json'$"):
+        assert [cell.record for cell in load_results(tmp_path)] == [exact]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sweeps").mkdir()
+    write(tmp_path / "sweeps", record())
+    assert len(load_results("~/sweeps")) == 1
+
+
+def test_a_table_leaves_out_a_task_without_the_target_and_names_it(tmp_path):
+    del (other := record("mnist-cnn-small"))["best"]["averaged"]
+    write(tmp_path, record(), other)
+    _, line, last = table(load_results(tmp_path), "averaged").splitlines()
+    assert line.startswith("digits-mlp ")
+    assert last == "no averaged target: mnist-cnn-small"
+    with pytest.raises(ValueError, match=r"^measure is 'speed'.*'validation', 'averaged'$"):
+        table(load_results(tmp_path), "speed")
 
 
 @pytest.mark.parametrize("call", [CellResult.tuned, CellResult.interval])

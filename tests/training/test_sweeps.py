@@ -14,6 +14,7 @@ from batchscaling.training import (
     OPTIMIZERS,
     TASKS,
     Cell,
+    CellResult,
     Range,
     Trials,
     draw,
@@ -260,6 +261,9 @@ def test_a_search_stops_widening_and_says_that_the_best_lies_at_the_border(task)
 
 def test_batch_sizes_above_the_training_set_mean_all_of_it():
     full, more = (run_cell(cell("sgd", size)) for size in (96, 4096))
+    assert "batch size 96:" in summary(full)
+    assert "batch size 96:" in summary(more)
+    assert CellResult.of(more).batch_size == 96
     for name in ("hyper", "steps", "final", "best", "fresh", "max_steps"):
         assert full[name] == more[name]
 
@@ -403,6 +407,21 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}.*allowed: "):
         call()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, cells, runs):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "sweeps"):
+        with pytest.raises(ValueError, match=f"^folder is {re.escape(repr(str(folder)))}; allowed"):
+            run_sweep(cells, folder, progress=False)
+    assert runs == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, cells, runs, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (path,) = run_sweep(cells[:1], "~/sweeps", progress=False)
+    assert path == tmp_path / "sweeps" / cells[0].file
+    assert path.is_file()
 
 
 def test_bad_sweeps_make_no_folder(tmp_path, cells):

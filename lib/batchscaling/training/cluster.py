@@ -2,6 +2,9 @@
 
 import logging
 
+from batchscaling._errors import Failure
+from batchscaling._validation import reject
+
 RETRIES = 10
 """How often a cell is started again when its worker has died."""
 
@@ -25,7 +28,9 @@ def run_cells(cells, device, address):
 
     Raises
     ------
-    RuntimeError
+    ValueError
+        If there is no cluster at the address.
+    Failure
         If the workers of a cell die again and again.
     """
     import ray
@@ -34,7 +39,7 @@ def run_cells(cells, device, address):
     from batchscaling.training.sweeps import run_cell
 
     needs = {"num_cpus": 1, "num_gpus": int(device.startswith("cuda"))}
-    with ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING):
+    with _connected(address):
         remote = ray.remote(**needs, max_retries=RETRIES)(run_cell)
         running = {remote.remote(cell, device=device): cell for cell in cells}
         while running:
@@ -45,5 +50,14 @@ def run_cells(cells, device, address):
             except RayTaskError as error:
                 raise error.cause from None
             except RayError as error:
-                raise RuntimeError(f"{cell.file} failed: {error}") from error
+                raise Failure(f"{cell.file} failed: {error}") from error
             yield cell, result
+
+
+def _connected(address):
+    import ray
+
+    try:
+        return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError) as error:
+        reject("ray", address, f"the address of a cluster ({error})")

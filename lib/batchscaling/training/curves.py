@@ -233,7 +233,8 @@ def fit_hyperbola(batch_sizes, steps):
     Raises
     ------
     ValueError
-        If the arguments are not positive numbers, or their shapes differ.
+        If the arguments are not positive numbers, their shapes differ, or all batch sizes are
+        equal.
 
     References
     ----------
@@ -260,7 +261,7 @@ def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
     Parameters
     ----------
     batch_sizes, steps : array_like, shape (k,)
-        The measured curve; positive.
+        The measured curve; positive, at least two different batch sizes.
     model_batch_sizes, model_steps : array_like, shape (m,)
         The model's curve; positive, batch sizes increasing. Only shifts that leave all measured
         points on it are tried.
@@ -294,8 +295,8 @@ def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
 def _curve(name, batch_sizes, steps):
     batch_sizes = array("batch_sizes", batch_sizes, positive=True)
     steps = array(name, steps, positive=True)
-    if steps.shape != batch_sizes.shape:
-        allowed = f"as many as batch sizes, ({len(batch_sizes)},)"
+    if steps.shape != batch_sizes.shape or len(steps) < 2:
+        allowed = f"two numbers or more, as many as batch sizes ({len(batch_sizes)})"
         reject(name, f"an array of shape {steps.shape}", allowed)
     if len(np.unique(batch_sizes)) < 2:
         reject("batch_sizes", batch_sizes.tolist(), "two different ones or more")

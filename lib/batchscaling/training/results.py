@@ -1,6 +1,7 @@
 """Results of sweeps: read, summarise and print them."""
 
 import json
+import os
 import warnings
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchscaling._validation import one_of, reject
+from batchscaling._validation import integer, one_of, reject
 from batchscaling.training.curves import median_interval
 
 
@@ -55,7 +56,7 @@ class CellResult:
             {name: np.array(values) for name, values in record["hyper"].items()},
             np.array(record["diverged"], dtype=bool),
             {measure: _numbers(steps) for measure, steps in record["steps"].items()},
-            record["best"],
+            {**record["best"]},
             {measure: _numbers(steps) for measure, steps in record["fresh"].items()},
             record,
         )
@@ -104,27 +105,22 @@ def load_results(folder=None, task=None):
     Raises
     ------
     ValueError
-        If there are none, a file holds something else, or two files hold one cell and neither has
-        its name.
+        If there are none, a file holds something else, or two files hold one cell, with other
+        numbers, and neither has its name.
 
     Warns
     -----
     UserWarning
-        If hidden files, folders or copies of a cell's file were left out; it names them.
+        If hidden files, folders or other files of a cell were left out; it names them.
     """
-    folder = measured() if folder is None else Path(folder)
+    folder = measured() if folder is None else Path(os.path.expanduser(folder))
     paths = sorted(folder.glob("*.json"))
-    ignored = [path for path in paths if path.name.startswith(".") or path.is_dir()]
-    results = {path: _result(path) for path in paths if path not in ignored}
-    copies = {}
-    for path, result in results.items():
-        copies.setdefault(_own_name(result), []).append(path)
-    kept = [_original(name, same) for name, same in copies.items()]
-    ignored += [path for path in results if path not in kept]
+    files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    results = _once({path: _result(path) for path in files})
+    ignored = ", ".join(repr(path.name) for path in paths if path not in results)
     if ignored:
-        names = ", ".join(repr(path.name) for path in ignored)
-        warnings.warn(f"left out of the results in {str(folder)!r}: {names}", stacklevel=2)
-    cells = [results[path] for path in kept if task in (None, results[path].task)]
+        warnings.warn(f"left out of the results in {str(folder)!r}: {ignored}", stacklevel=2)
+    cells = [cell for cell in results.values() if task in (None, cell.task)]
     if not cells:
         reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
     return sorted(cells, key=lambda cell: (cell.task, cell.optimizer, cell.batch_size))
@@ -139,9 +135,9 @@ def read(path):
         If the file holds something else.
     """
     try:
-        record = json.loads(path.read_text("utf-8-sig"))
-    except (IsADirectoryError, ValueError):
-        record = None
+        record = json.loads(path.read_bytes())  # in any encoding of Unicode
+    except (OSError, RecursionError, ValueError) as error:
+        _reject(path, f" ({error})")
     if not isinstance(record, dict) or "cell" not in record:
         _reject(path)
     return record
@@ -152,30 +148,49 @@ def file_name(task, optimizer, batch_size):
     return f"{task}-{optimizer}-{batch_size:05d}.json"
 
 
-def _own_name(result):
-    """Return the name that the file of a result should have."""
-    return file_name(result.task, result.optimizer, result.record["cell"]["batch_size"])
+def _once(results):
+    """Return the results by file, one for each task, optimizer and batch size."""
+    cells = {}
+    for path, cell in results.items():
+        name = file_name(cell.task, cell.optimizer, cell.batch_size)
+        cells.setdefault(name, {})[path] = cell
+    return dict(_original(name, files) for name, files in cells.items())
 
 
-def _original(name, copies):
-    """Return the file of a cell that has its name, or the only one."""
-    named = [path for path in copies if path.name == name]
-    if not named and len(copies) > 1:
-        names = [path.name for path in copies]
-        reject("folder", str(copies[0].parent), f"one file for a cell, named {name}, not {names}")
-    return (named or copies)[0]
+def _original(name, files):
+    """Return the file of a cell, and the result, that has its name, or that of what was asked."""
+    named = [path for path in files if path.name == name]
+    asked = [path for path in files if path.name == _name_asked(files[path])]
+    first, *others = named or asked or files
+    if any(_measured_numbers(files[path]) != _measured_numbers(files[first]) for path in others):
+        names = [path.name for path in (first, *others)]
+        reject("folder", str(first.parent), f"one file for a cell, named {name}, not {names}")
+    return first, files[first]
+
+
+def _name_asked(cell):
+    return file_name(cell.task, cell.optimizer, cell.record["cell"]["batch_size"])
+
+
+def _measured_numbers(cell):
+    return [cell.record[name] for name in ("hyper", "diverged", "steps", "best", "fresh")]
 
 
 def _result(path):
     record = read(path)
     try:
-        return CellResult.of(record)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        cell = CellResult.of(record)
+        for size in (cell.batch_size, record["cell"]["batch_size"]):
+            integer("batch_size", size, 1)
+        for measure in cell.best:
+            cell.tuned(measure)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         _reject(path)
+    return cell if isinstance(cell.task, str) and isinstance(cell.optimizer, str) else _reject(path)
 
 
-def _reject(path):
-    reject("file", str(path), "the result of a cell of a sweep")
+def _reject(path, reason=""):
+    reject("file", str(path), f"the result of a cell of a sweep{reason}")
 
 
 def measured():
@@ -188,16 +203,37 @@ def measured():
     return (installed if installed.is_dir() else checkout) / "sweeps"
 
 
+def having(cells, measure):
+    """Return the cells that have a target of `measure`.
+
+    Raises
+    ------
+    ValueError
+        If none has.
+    """
+    kept = [cell for cell in cells if measure in cell.best]
+    if cells and not kept:
+        one_of("measure", measure, dict.fromkeys(name for cell in cells for name in cell.best))
+    return kept
+
+
 def table(cells, measure="validation"):
-    """Return a table of the best settings of `cells`, a line for each."""
+    """Return a table of the best settings of `cells`, a line for each.
+
+    The last line names the tasks that have no target of `measure`, if there are any.
+    """
+    kept = having(cells, measure)
     lines = []
-    for cell in cells:
+    for cell in kept:
         low, median, high = cell.interval(measure)
         hyper = "  ".join(f"{name} {value:.3g}" for name, value in cell.tuned(measure).items())
         lines.append(
             f"{cell.task}  {cell.optimizer:22} {cell.batch_size:5}  "
             f"{median:7.5g} [{low:.5g}, {high:.5g}]  {hyper}"
         )
+    without = sorted({cell.task for cell in cells} - {cell.task for cell in kept})
+    if without:
+        lines.append(f"no {measure} target: {', '.join(without)}")
     return "\n".join([f"steps to the {measure} target: median [95 % interval]", *lines])
 
 

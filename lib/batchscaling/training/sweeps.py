@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from batchscaling._errors import Failure
 from batchscaling._validation import integer, one_of, reject
 from batchscaling.training import cluster
 from batchscaling.training.loop import train
@@ -180,14 +182,15 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     ------
     ValueError
         If a file or another one of `cells` is another search at the same task, optimizer and
-        batch size, or an argument is outside its range.
+        batch size, the folder cannot be made, or an argument is outside its range.
+    Failure
+        If a process dies.
     """
     cells = list(dict.fromkeys(cells))
     if len({cell.file for cell in cells}) < len(cells):
         reject("cells", cells, "one search for each task, optimizer and batch size")
     workers = integer("workers", workers, 1)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _made(folder)
     todo = [cell for cell in cells if not _is_done(cell, folder / cell.file)]
     if ray is not None:
         done = cluster.run_cells(todo, device, ray)
@@ -344,6 +347,16 @@ def _finite(steps):
     return int(steps) if np.isfinite(steps) else None
 
 
+def _made(folder):
+    """Return the folder as a path, made if need be."""
+    folder = Path(os.path.expanduser(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reject("folder", str(folder), f"one that exists or can be made ({error.strerror})")
+    return folder
+
+
 def _is_done(cell, path):
     """Return whether the cell's file exists; refuse one of another search."""
     if not path.exists():
@@ -378,6 +391,8 @@ def _in_processes(cells, device, workers):
                 running = {pool.submit(run_cell, cell, device=device): cell for cell in cells}
             for future in as_completed(running):
                 yield running[future], future.result()
+        except BrokenProcessPool as error:
+            raise Failure(f"a process has died, perhaps for want of memory: {error}") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:

@@ -1,5 +1,6 @@
 """Data sets of images."""
 
+import os
 import tarfile
 import zipfile
 import zlib
@@ -9,13 +10,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import avg_pool2d
 
+from batchscaling._errors import InputError
 from batchscaling._validation import integer, one_of, reject
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.registry import fetch, read
 
-_BAD_NPZ = (AttributeError, EOFError, KeyError, TypeError, ValueError)
+_BAD_NPZ = (AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError)
 _BAD_NPZ += (zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a file of another kind, a missing array, pickled objects, damage."""
+"""What numpy raises for a file of another kind, a locked one, pickled objects, damage."""
+
+_MOST_CHANNELS = 4  # of a picture: red, green, blue and opacity
 
 
 def digits(*, validation=360, seed=0):
@@ -180,9 +184,10 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
     ----------
     path : str or os.PathLike
         A file with ``images``, numbers of shape (examples, height, width) or (examples, channels,
-        height, width), and ``labels``, integers from 0 of shape (examples,), both of any size and
-        byte order. Files with pickled objects are refused, and images whose last axis looks like
-        that of the channels.
+        height, width), and ``labels``, integers from 0 of shape (examples,). Numbers may be
+        integers or real ones of any size and byte order. Files with pickled objects are refused,
+        and so are images whose channels seem to come last: where only the last axis is as short
+        as 4, or where it is shorter than two equal ones before it.
     validation : int
         Number of examples held out for validation.
     seed : int
@@ -208,55 +213,48 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
         If there is no such file.
     """
     images, labels = _read_npz(path)
-    _check_own(path, images, labels)
+    _check_images(path, images)
+    _check_labels(path, labels, len(images))
     images = images if images.ndim == 4 else images[:, None]
-    return _images(
-        _in_float32_range(images), labels.astype(np.int64), None, validation=validation, seed=seed,
-        examples=examples, size=size, augment=augment,
+    data = _images(
+        images, labels, None, validation=validation, seed=seed, examples=examples, size=size,
+        augment=augment,
     )  # fmt: skip
+    if not torch.isfinite(data.validation_inputs).all():
+        allowed = "numbers for validation that float32 holds at the scale of those for training"
+        _refuse(path, "images", images, allowed)
+    return data
 
 
-def _check_own(path, images, labels):
-    """Raise a ``ValueError`` that names file and array unless both are what `from_npz` takes."""
-
-    def refuse(name, array, allowed):
-        found = f"an array of {array.dtype} of shape {array.shape} in {path}"
-        reject(name, found, allowed)
-
-    shape = images.shape
+def _check_images(path, images):
     if images.ndim not in (3, 4) or images.dtype.kind not in "uif" or images.size == 0:
-        refuse("images", images, "numbers of shape (examples, [channels,] height, width)")
-    if images.ndim == 4 and (shape[3] <= 4 < shape[1] or shape[1] == shape[2] > shape[3]):
-        allowed = "channels before height and width, as images.transpose(0, 3, 1, 2) has them"
-        refuse("images", images, allowed)
+        _refuse(path, "images", images, "numbers of shape (examples, [channels,] height, width)")
+    if images.ndim == 4 and _channels_last(*images.shape[1:]):
+        allowed = "channels before height and width, such as images.transpose(0, 3, 1, 2)"
+        _refuse(path, "images", images, allowed)
     if not np.isfinite(images).all():
-        refuse("images", images, "finite numbers")
-    if labels.shape != shape[:1] or labels.dtype.kind not in "ui":
-        refuse("labels", labels, f"integers of shape ({len(images)},)")
-    if labels.min() < 0 or labels.max() > np.iinfo(np.int64).max:
-        worst = labels.min() if labels.min() < 0 else labels.max()
-        reject("labels", f"an array with {worst} in {path}", "integers from 0 to 2**63 - 1")
+        _refuse(path, "images", images, "finite numbers")
+    exact = 2 ** (np.finfo(_wide(images.dtype)).nmant + 1)
+    if images.dtype.kind in "ui" and max(-int(images.min()), int(images.max())) > exact:
+        _refuse(path, "images", images, f"integers from -{exact} to {exact}, on this machine")
 
 
-def _in_float32_range(images):
-    """Return images that float32 can hold, of which standardising makes the same numbers.
-
-    Each channel is shifted by its first number and scaled by a power of two. So neither its size
-    nor an offset costs digits, and a channel that never changes becomes exactly zero.
-    """
-    if images.dtype.kind in "ui" and images.itemsize <= 2:
-        return images.astype(images.dtype.newbyteorder("="))
-    wide = np.longdouble if images.itemsize > 4 else np.float64
-    result = np.empty(images.shape, np.float32)
-    for place in range(images.shape[1]):
-        channel = _to_unit(images[:, place].astype(wide))
-        result[:, place] = _to_unit(channel - channel.flat[0])
-    return result
+def _check_labels(path, labels, count):
+    if labels.shape != (count,) or labels.dtype.kind not in "ui":
+        _refuse(path, "labels", labels, f"integers from 0 of shape ({count},)")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < 2**63:
+            _refuse(path, "labels", labels, f"integers from 0 to 2**63 - 1, unlike {label}")
 
 
-def _to_unit(numbers):
-    """Return numbers times the power of two that brings the largest to between a half and 1."""
-    return np.ldexp(numbers, -np.frexp(np.abs(numbers).max())[1])
+def _channels_last(first, second, last):
+    """Return whether images of this shape seem to have their channels on the last axis."""
+    return last <= _MOST_CHANNELS < first or first == second > last
+
+
+def _refuse(path, name, found, allowed):
+    """Raise a ``ValueError`` that names the file and the array in it."""
+    reject(name, f"an array of {found.dtype} of shape {found.shape} in {path}", allowed)
 
 
 def _idx(folder, **settings):
@@ -280,7 +278,7 @@ def _images(images, labels, test, *, validation, seed, examples, size, augment=N
     parts = [(images[kept], labels[kept]), (images[held_out], labels[held_out])]
     parts += [test] if test else []
 
-    inputs = [torch.tensor(part, dtype=torch.float32) for part, _ in parts]
+    inputs = [torch.from_numpy(part) for part in _as_float32([part for part, _ in parts])]
     inputs = [avg_pool2d(part, factor) for part in inputs] if factor > 1 else inputs
     spread, mean = torch.std_mean(inputs[0], dim=(0, 2, 3), keepdim=True)
     # A channel that never changes has nothing to scale; neither has a single number.
@@ -288,8 +286,42 @@ def _images(images, labels, test, *, validation, seed, examples, size, augment=N
     tensors = []
     for part, (_, numbers) in zip(inputs, parts, strict=True):
         # In place, since a data set may be as large as the memory left.
-        tensors += [part.sub_(mean).div_(spread), torch.tensor(numbers, dtype=torch.int64)]
+        tensors += [part.sub_(mean).div_(spread), torch.from_numpy(numbers.astype(np.int64))]
     return Data(*tensors, augment=augment)
+
+
+def _as_float32(parts):
+    """Return images in float32, which standardising makes the same numbers of.
+
+    What float32 may not hold is moved and scaled, channel by channel, as suits the first part.
+    """
+    if parts[0].dtype.kind in "ui" and parts[0].itemsize <= 2:
+        return [part.astype(np.float32) for part in parts]
+    results = [np.empty(part.shape, np.float32) for part in parts]
+    wide = _wide(parts[0].dtype)
+    for channel in range(parts[0].shape[1]):
+        offset, exponent = _range(parts[0][:, channel].astype(wide))
+        for part, result in zip(parts, results, strict=True):
+            # Only another part than the first can be too large: then it becomes infinite.
+            with np.errstate(over="ignore"):
+                result[:, channel] = np.ldexp(part[:, channel].astype(wide) - offset, -exponent)
+    return results
+
+
+def _wide(dtype):
+    """Return the native type of real numbers that holds those of another type."""
+    is_long = dtype.kind in "ui" and dtype.itemsize == 8
+    return np.dtype(np.longdouble) if is_long else np.result_type(dtype, np.float64)
+
+
+def _range(numbers):
+    """Return an offset and a power of two that bring numbers near 1 without loss of digits.
+
+    The offset is zero unless zero is far from all numbers; then their differences are exact.
+    """
+    low, high = numbers.min(), numbers.max()
+    offset = low if low > high / 2 or high < low / 2 else 0 * low
+    return offset, np.frexp(max(abs(low - offset), abs(high - offset)))[1]
 
 
 def _pooling(size, height, width):
@@ -323,9 +355,23 @@ def _read_cifar(path):
 
 def _read_npz(path):
     """Return (images, labels) of a ``.npz`` file; pickled objects are never loaded."""
-    allowed = "a .npz file of arrays named images and labels, without pickled objects"
+    path = os.path.expanduser(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["images"], arrays["labels"]
+            return [_array(path, arrays, name) for name in ("images", "labels")]
+    except InputError:
+        raise
     except _BAD_NPZ as error:
-        reject("path", str(path), f"{allowed} ({error})")
+        reject("path", str(path), f"a .npz file of arrays named images and labels ({error})")
+
+
+def _array(path, arrays, name):
+    try:
+        found = arrays[name]
+    except KeyError:
+        reject("path", str(path), f"a .npz file with an array {name}; it has {list(arrays)}")
+    except _BAD_NPZ as error:
+        reject("path", str(path), f"a .npz file with an array {name} without objects ({error})")
+    if not isinstance(found, np.ndarray):
+        reject("path", str(path), f"a .npz file in which {name} is an array, as numpy writes it")
+    return found

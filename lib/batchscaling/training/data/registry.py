@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pooch
 from requests.exceptions import RequestException
 
+from batchscaling._errors import Failure
 from batchscaling._validation import one_of
 
 REGISTRY = json.loads(files(__package__).joinpath("registry.json").read_text("utf-8"))
@@ -33,7 +34,7 @@ ABANDONED = 3600
 """Age in seconds at which a temporary file belongs to no running download."""
 
 
-class DataError(RuntimeError):
+class DataError(Failure):
     """A file of a data set is missing or damaged, and cannot be downloaded."""
 
 
@@ -203,7 +204,6 @@ def _download(name, entry, progress):
         urls={name: entry["url"]},
         retry_if_failed=RETRIES,
     )
-    _clean((cache / name).parent)
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**16)
     attempts = []
 
@@ -212,13 +212,17 @@ def _download(name, entry, progress):
         return downloader(url, *arguments)
 
     try:
+        _clean((cache / name).parent)
         return Path(source.fetch(name, downloader=attempt))
     # pooch raises ValueError for a wrong checksum; its text names file, expected and found.
     except (RequestException, OSError, ValueError) as error:
+        count = len(attempts)
+        tried = f"in {count} attempt{'s' * (count > 1)}" if attempts else "without an attempt"
+        place = "network" if attempts else "folder"
         raise DataError(
-            f"{name} could not be downloaded, in {len(attempts)} attempt(s).\n"
+            f"{name} could not be downloaded, {tried}.\n"
             f"From: {entry['url']}\nTo: {cache / name}\nExpected sha256: {entry['sha256']}\n"
-            f"Reason: {error}\nCheck the network, or get the file in another way: set {FOLDER} "
+            f"Reason: {error}\nCheck the {place}, or get the file in another way: set {FOLDER} "
             f"to a folder in which it is at {name}"
         ) from None
 

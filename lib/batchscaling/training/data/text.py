@@ -52,6 +52,7 @@ def tiny_shakespeare(*, length=64, validation=1000, seed=0, examples=None):
     ----------
     .. [1] Karpathy (2015), The unreasonable effectiveness of recurrent neural networks.
     """
+    length = integer("length", length, 1)
     text = read(fetch("tinyshakespeare/input.txt")).decode("utf-8")
     vocabulary = tuple(sorted(set(text)))
     kept, held_out = split(_count(text, length), validation=validation, seed=seed)
@@ -108,6 +109,7 @@ def wikitext2(*, length=35, validation=600, seed=0, examples=None, min_count=1):
     ----------
     .. [1] Merity, Xiong, Bradbury and Socher (2016), Pointer sentinel mixture models.
     """
+    length = integer("length", length, 1)
     words, test = (_words_and_ends(f"wikitext-2/{part}.txt") for part in ("valid", "test"))
     kept, held_out = split(_count(words, length), validation=validation, seed=seed)
     pieces = (words[i * length : (i + 1) * length] for i in kept.tolist())
