@@ -58,7 +58,7 @@ def check_single(name, value, check):
     """
     number = check(name, value)
     with np.errstate(over="ignore"):
-        single = float(np.float32(value))
+        single = float(np.float32(number))
     try:
         check(name, single)
     except ValueError as error:
