@@ -21,6 +21,7 @@ from batchscaling.training import (
     per_example_gradients,
     train,
 )
+from batchscaling.training._torch_state import matrix_products
 from batchscaling.training.data import generator
 
 NEW = hasattr(torch._C, "_get_fp32_precision_getter")
@@ -137,8 +138,27 @@ def test_settings_stay_those_of_their_parents():
     train(digits(), MODEL, heavy_ball, grid(0, lr=0.1, momentum=0), batch_size=8, max_steps=1)
     for backend in ("cuda", "mkldnn"):
         with precision(backend, "all", "ieee"):
-            assert torch._C._get_fp32_precision_getter(backend, "matmul") == "ieee"
-            assert torch._C._get_fp32_precision_getter(backend, "conv") == "ieee"
+            inside = readings()
+        assert inside[backend, "matmul"] == inside[backend, "conv"] == "ieee"
+
+
+@NEEDS_NEW
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("parent", ["ieee", "tf32"])
+def test_every_product_of_a_gpu_has_the_precision_that_was_asked_for(monkeypatch, parent, tf32):
+    """The settings exist without a GPU, too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with precision("cuda", "all", parent):
+        before = readings()
+        with matrix_products(tf32=tf32):
+            inside = readings()
+        assert readings() == before
+    torch.backends.cudnn.allow_tf32 = True  # as torch begins
+    assert inside["cublas"] is inside["cudnn"] is tf32
+    assert inside["matmul"] == ("high" if tf32 else "highest")
+    for operation in ("matmul", "conv", "rnn"):
+        assert inside["cuda", operation] == ("tf32" if tf32 else "ieee")
+        assert inside["mkldnn", operation] == "ieee"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

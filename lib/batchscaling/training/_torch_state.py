@@ -15,8 +15,7 @@ def undisturbed(function):
     @wraps(function)
     def wrapped(*args, **kwargs):
         with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.inference_mode(False))  # it turns gradients on, too
             # It would raise an error where a trial diverges.
             stack.enter_context(torch.autograd.set_detect_anomaly(False))
             for kind in _AUTOCASTS:

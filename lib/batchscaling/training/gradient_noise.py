@@ -311,14 +311,9 @@ def _checked(model, params, inputs, labels, *, single=False):
     """
     if single and model.statistics is not None:
         reject("model", "one with ghost batch normalisation", "one without")
-    params = {name: _plain(p) for name, p in params.items()}
+    params = {name: p.detach() for name, p in params.items()}
     dtype = next(iter(params.values())).dtype
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         inputs = inputs.to(dtype)
     check_examples(model, params, inputs, labels)
-    return params, _plain(inputs), _plain(labels)
-
-
-def _plain(tensor):
-    """Return a tensor to differentiate by: one of inference mode as an ordinary one."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
+    return params, inputs, labels
