@@ -41,7 +41,7 @@ def test_nqm_imports_nothing_else_of_the_package():
     code = "import sys, batchscaling.nqm; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     parts = {name.split(".")[1] for name in done.stdout.split() if name.startswith("batchscaling.")}
-    assert parts == {"nqm", "_validation"}
+    assert parts == {"nqm", "_validation", "_errors"}
     assert not {"torch", "matplotlib", "ipywidgets"} & set(done.stdout.split())
 
 

@@ -330,7 +330,7 @@ def test_measured_steps_explorer_states_the_library_s_numbers(open_explorer):
     state = explorer.start
     target, measured = state["target"], state["measured"]
     problem = NoisyQuadratic(**state["problem"])
-    momentum = {"sgd": {}, "heavy_ball": {"momentum": value(explorer, "Model's momentum")}}
+    momentum = {"sgd": {}, "heavy_ball": {"momentum": value(explorer, "Momentum")}}
     factors = []
     for name, optimizer in {"sgd": SGD, "heavy_ball": HeavyBall}.items():
         sizes, _, steps, _ = np.transpose(measured[name])

@@ -36,7 +36,7 @@ KNOBS = {  # by name in Python, in the order of the page
         "target": "Target risk",
     },
     "MeasuredStepsExplorer": {
-        "momentum": "Model's momentum",
+        "momentum": "Momentum",
         "noise_factor": "Model's noise, times",
         "start_factor": "Model's start, times",
     },

@@ -33,7 +33,7 @@ const METHODS = {
 };
 
 const KNOBS_HERE = [
-  { ...KNOBS.momentum, label: "Model's momentum" },
+  KNOBS.momentum,
   {
     name: "noise_factor",
     label: "Model's noise, times",
