@@ -2,6 +2,7 @@
 
 from batchscaling.training import _process  # noqa: F401, isort: skip
 
+from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.curves import (
     first_crossing,
     fit_hyperbola,
@@ -74,7 +75,7 @@ from batchscaling.training.schedules import (
     step_drops,
 )
 from batchscaling.training.search import Range, draw, hyperparameters
-from batchscaling.training.sweeps import Cell, run_cell, run_sweep
+from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
 
