@@ -8,9 +8,8 @@ References
 """
 
 import torch
-from torch.nn.functional import layer_norm
 
-from batchscaling.training.models.layers import dense, embed
+from batchscaling.training.models.layers import dense, embed, layer_norm
 
 
 def embed_in_place(params, name, words):
@@ -93,8 +92,7 @@ def norm_params(name, width):
 
 def add_and_norm(params, name, sequence, update):
     """Return the layer-normalised sum."""
-    total = sequence + update
-    return layer_norm(total, total.shape[-1:], params[f"{name}.scale"], params[f"{name}.shift"])
+    return layer_norm(params, name, sequence + update)
 
 
 def later(length, device):

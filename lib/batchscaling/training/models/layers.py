@@ -12,6 +12,14 @@ import torch
 from torch.nn import functional
 
 from batchscaling.training.models.layers_cpu import convolve
+from batchscaling.training.models.taps import (
+    ConvolutionUse,
+    DenseUse,
+    EmbeddingUse,
+    ScaleUse,
+    Tapped,
+    UnembeddingUse,
+)
 
 
 def dense(params, name, inputs):
@@ -27,7 +35,8 @@ def dense(params, name, inputs):
     -------
     torch.Tensor, shape (batch, ..., outputs)
     """
-    return _plus_bias(params, name, inputs @ params[f"{name}.weight"])
+    outputs = _plus_bias(params, name, inputs @ params[f"{name}.weight"])
+    return _tapped(DenseUse, params, name, inputs, outputs)
 
 
 def conv2d(params, name, images, stride=1, *, transform=None):
@@ -50,7 +59,8 @@ def conv2d(params, name, images, stride=1, *, transform=None):
     torch.Tensor, shape (batch, filters, ceil(height / stride), ceil(width / stride))
     """
     weight = params[f"{name}.weight"]
-    return convolve(images, weight if transform is None else transform(weight), stride)
+    outputs = convolve(images, weight if transform is None else transform(weight), stride)
+    return _tapped(ConvolutionUse, params, name, images, outputs, stride, transform)
 
 
 def channel_bias(params, name, images):
@@ -71,7 +81,8 @@ def embed(params, name, words):
     -------
     torch.Tensor, shape (batch, length, width)
     """
-    return functional.embedding(words, params[f"{name}.weight"])
+    outputs = functional.embedding(words, params[f"{name}.weight"])
+    return _tapped(EmbeddingUse, params, name, words, outputs)
 
 
 def unembed(params, name, inputs):
@@ -89,7 +100,37 @@ def unembed(params, name, inputs):
     -------
     torch.Tensor, shape (batch, length, vocabulary)
     """
-    return _plus_bias(params, name, inputs @ params[f"{name}.weight"].mT)
+    outputs = _plus_bias(params, name, inputs @ params[f"{name}.weight"].mT)
+    return _tapped(UnembeddingUse, params, name, inputs, outputs)
+
+
+def scale_channels(params, name, images):
+    """Return normalised images times ``<name>.scale``, plus ``<name>.shift``, in each channel."""
+    scale, shift = params[f"{name}.scale"], params[f"{name}.shift"]
+    outputs = images * scale[:, None, None] + shift[:, None, None]
+    return _tapped(ScaleUse, params, name, images, outputs, -3)
+
+
+def layer_norm(params, name, sequence):
+    """Return the sequence, normalised at each position, then scaled and shifted.
+
+    Parameters
+    ----------
+    params : dict of torch.Tensor
+        With ``<name>.scale`` and ``<name>.shift``.
+    name : str
+    sequence : torch.Tensor, shape (batch, length, width)
+
+    Returns
+    -------
+    torch.Tensor, shape (batch, length, width)
+    """
+    shape = sequence.shape[-1:]
+    scale, shift = params[f"{name}.scale"], params[f"{name}.shift"]
+    outputs = functional.layer_norm(sequence, shape, scale, shift)
+    if not isinstance(params, Tapped):
+        return outputs
+    return _tapped(ScaleUse, params, name, functional.layer_norm(sequence, shape), outputs, -1)
 
 
 def he_normal(rng, *shape, inputs):
@@ -111,6 +152,13 @@ def he_normal(rng, *shape, inputs):
     .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
     return (2 / inputs) ** 0.5 * torch.randn(*shape, generator=rng)
+
+
+def _tapped(use, params, name, inputs, outputs, *about):
+    """Return the outputs, and have `Tapped` parameters record this use of the layer."""
+    if not isinstance(params, Tapped):
+        return outputs
+    return params.tap(use(name, params, *about), inputs, outputs)
 
 
 def _plus_bias(params, name, outputs):
