@@ -25,13 +25,18 @@ from batchscaling.training.data import (
 )
 from batchscaling.training.from_phases import from_phases
 from batchscaling.training.gradient_noise import (
-    NoiseHistory,
     gradient_products,
     hessian_product,
-    measure_noise,
     per_example_gradients,
 )
 from batchscaling.training.loop import evaluation_steps, train
+from batchscaling.training.losses import (
+    Loss,
+    bernoulli_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
+from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
     lstm,
@@ -49,6 +54,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
+    Look,
     Optimizer,
     accumulator,
     adam,
@@ -78,23 +84,27 @@ from batchscaling.training.search import Range, draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
+from batchscaling.training.workers import Exchange, local_steps, synchronous
 
 __all__ = [
-    "OPTIMIZERS",
-    "TASKS",
     "BatchSizes",
     "Cell",
     "CellResult",
     "Data",
     "DataError",
+    "Exchange",
     "FlipCrop",
+    "Look",
+    "Loss",
     "Model",
     "NoiseHistory",
+    "OPTIMIZERS",
     "Objective",
     "Optimizer",
     "Range",
     "Schedule",
     "Summary",
+    "TASKS",
     "Task",
     "TrialResults",
     "Trials",
@@ -102,9 +112,11 @@ __all__ = [
     "adam",
     "adam_without_momentum",
     "batches",
+    "bernoulli_cross_entropy",
     "chain",
     "cifar10",
     "constant",
+    "cross_entropy",
     "decoupled_weight_decay",
     "digits",
     "draw",
@@ -116,26 +128,27 @@ __all__ = [
     "fix",
     "from_npz",
     "from_phases",
-    "grid",
     "gradient_products",
+    "grid",
     "heavy_ball",
-    "hyperparameters",
     "hessian_product",
+    "hyperparameters",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "local_steps",
     "lstm",
-    "median_interval",
     "measure_noise",
+    "median_interval",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
-    "resnet",
     "per_example_gradients",
+    "resnet",
     "resnet20",
     "resnet32",
     "resnet8",
@@ -144,8 +157,10 @@ __all__ = [
     "sgd",
     "simple_cnn",
     "softmax_regression",
+    "squared_error",
     "step_drops",
     "summarise",
+    "synchronous",
     "tiny_shakespeare",
     "train",
     "transformer",
