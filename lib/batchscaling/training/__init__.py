@@ -2,10 +2,15 @@
 
 from batchscaling.training import _process  # noqa: F401, isort: skip
 
-from batchscaling.training.curves import (
+from batchscaling.curves import (
+    BatchSizeCurve,
+    CellResult,
+    bootstrap_interval,
     first_crossing,
     fit_hyperbola,
     fit_shift,
+    load_results,
+    measured,
     median_interval,
 )
 from batchscaling.training.data import (
@@ -63,7 +68,6 @@ from batchscaling.training.optimizers import (
     weight_decay,
     weights_only,
 )
-from batchscaling.training.results import CellResult, load_results
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -73,7 +77,7 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters
+from batchscaling.training.search import Range, draw, hyperparameters, join
 from batchscaling.training.sweeps import Cell, run_cell, run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
@@ -81,6 +85,7 @@ from batchscaling.training.trials import Summary, TrialResults, Trials, grid, su
 __all__ = [
     "OPTIMIZERS",
     "TASKS",
+    "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
@@ -101,6 +106,7 @@ __all__ = [
     "adam",
     "adam_without_momentum",
     "batches",
+    "bootstrap_interval",
     "chain",
     "cifar10",
     "constant",
@@ -120,14 +126,16 @@ __all__ = [
     "heavy_ball",
     "hyperparameters",
     "hessian_product",
+    "join",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
     "load_results",
     "lstm",
-    "median_interval",
     "measure_noise",
+    "measured",
+    "median_interval",
     "mlp",
     "mnist",
     "multi30k",

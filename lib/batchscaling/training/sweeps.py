@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from batchscaling._errors import Failure
 from batchscaling._validation import integer, one_of, reject
+from batchscaling.curves.records import file_name, read
+from batchscaling.curves.results import CellResult, acts
 from batchscaling.training import cluster
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
-from batchscaling.training.results import CellResult, acts, file_name, read
 from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
