@@ -38,6 +38,7 @@ from batchscaling.training.gradient_noise import (
 from batchscaling.training.loop import evaluation_steps, train
 from batchscaling.training.models import (
     Model,
+    from_module,
     lstm,
     mlp,
     resnet,
@@ -119,6 +120,7 @@ __all__ = [
     "fit_hyperbola",
     "fit_shift",
     "fix",
+    "from_module",
     "from_npz",
     "from_phases",
     "grid",
