@@ -2,13 +2,18 @@
 
 from batchscaling.training import _process  # noqa: F401, isort: skip
 
-from batchscaling.training.cells import Cell, run_cell
-from batchscaling.training.curves import (
+from batchscaling.curves import (
+    BatchSizeCurve,
+    CellResult,
+    bootstrap_interval,
     first_crossing,
     fit_hyperbola,
     fit_shift,
+    load_results,
+    measured,
     median_interval,
 )
+from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
     DataError,
@@ -39,6 +44,7 @@ from batchscaling.training.losses import (
 from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
+    from_module,
     lstm,
     mlp,
     resnet,
@@ -70,7 +76,6 @@ from batchscaling.training.optimizers import (
     weight_decay,
     weights_only,
 )
-from batchscaling.training.results import CellResult, load_results
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -80,13 +85,14 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters
+from batchscaling.training.search import Range, draw, hyperparameters, join
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
 from batchscaling.training.workers import Exchange, local_steps, synchronous
 
 __all__ = [
+    "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
@@ -113,6 +119,7 @@ __all__ = [
     "adam_without_momentum",
     "batches",
     "bernoulli_cross_entropy",
+    "bootstrap_interval",
     "chain",
     "cifar10",
     "constant",
@@ -126,6 +133,7 @@ __all__ = [
     "fit_hyperbola",
     "fit_shift",
     "fix",
+    "from_module",
     "from_npz",
     "from_phases",
     "gradient_products",
@@ -133,6 +141,7 @@ __all__ = [
     "heavy_ball",
     "hessian_product",
     "hyperparameters",
+    "join",
     "lars",
     "layer_rate",
     "linear_decay",
@@ -141,6 +150,7 @@ __all__ = [
     "local_steps",
     "lstm",
     "measure_noise",
+    "measured",
     "median_interval",
     "mlp",
     "mnist",

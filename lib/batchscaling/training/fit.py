@@ -2,6 +2,7 @@
 
 import torch
 
+from batchscaling._errors import InputError
 from batchscaling._validation import reject
 from batchscaling.training.data import generator
 from batchscaling.training.losses import cross_entropy, shown
@@ -86,6 +87,8 @@ def _outputs(model, params, inputs, name, augment):
         if augment is not None:
             probe = augment.apply(probe, augment.draw(generator(0, "augment"), len(probe)))
         outputs = model.apply({name: p.cpu() for name, p in params.items()}, probe)
+    except InputError:  # the model's own
+        raise
     except _ERRORS as error:
         allowed = f"inputs that the model takes; it says: {str(error).strip()}"
         reject(name, shown(inputs), allowed)

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from batchscaling._validation import array, dimensions, integer, one_of, reject, store
-from batchscaling.training.curves import first_crossing
+from batchscaling.curves import first_crossing
 
 
 @dataclass(frozen=True)
