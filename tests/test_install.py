@@ -153,7 +153,7 @@ def test_a_chapter_of_every_part_runs(way, wheel, fresh):
 def test_an_editable_install_reads_the_results_of_its_tree(tree, fresh):
     environment = fresh()
     environment.install("--editable", tree)
-    where = "from batchscaling.training.results import measured; print(measured())"
+    where = "from batchscaling.curves import measured; print(measured())"
     assert environment.run("-c", where).strip() == str(tree / "data" / "sweeps")
 
 

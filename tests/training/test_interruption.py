@@ -13,8 +13,8 @@ import psutil
 import pytest
 import tiny
 
+from batchscaling.curves import load_results
 from batchscaling.training import Cell, run_sweep
-from batchscaling.training.results import load_results
 
 pytestmark = [
     pytest.mark.usefixtures("tiny_task"),
