@@ -17,6 +17,7 @@ from batchscaling.training import Cell, run_sweep
 from batchscaling.training.results import load_results
 
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("tiny_task"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX"),
 ]
