@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from batchscaling.curvature import gradient_products, hessian_product, per_example_gradients
 from batchscaling.noise import (
     Phase,
     RunningNoise,
@@ -24,6 +25,7 @@ from batchscaling.training import (
     grid,
     heavy_ball,
     lstm,
+    measure_noise,
     mlp,
     resnet,
     sgd,
@@ -32,12 +34,6 @@ from batchscaling.training import (
 )
 from batchscaling.training.data import generator
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    gradient_products,
-    hessian_product,
-    measure_noise,
-    per_example_gradients,
-)
 
 SMALL = mlp([64, 4, 10])
 
