@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from batchscaling.curvature import gradient_products, hessian_product, per_example_gradients
 from batchscaling.noise import (
     Phase,
     RunningNoise,

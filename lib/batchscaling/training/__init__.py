@@ -29,11 +29,6 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    gradient_products,
-    hessian_product,
-    per_example_gradients,
-)
 from batchscaling.training.loop import evaluation_steps, train
 from batchscaling.training.losses import (
     Loss,
@@ -189,3 +184,12 @@ __all__ = [
     "wide_resnet",
     "wikitext2",
 ]
+
+
+def __getattr__(name):
+    """Return what moved to `batchscaling.curvature`, which stands on this package."""
+    if name in ("gradient_products", "hessian_product", "per_example_gradients"):
+        from batchscaling import curvature
+
+        return getattr(curvature, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
