@@ -15,7 +15,7 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
     Parameters
     ----------
     problem : NoisyQuadratic
-        A problem whose entries have counts is run with all its directions.
+        A problem whose entries have counts is run with all its directions; they must be whole.
     optimizer : Optimizer
     batch_size : float
         B, positive.
@@ -48,6 +48,8 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
         check.reject("steps", steps.tolist(), "strictly increasing integers")
     rng = check.generator(seed)
     counts = problem.counts.astype(int)
+    if np.any(counts != problem.counts):
+        check.reject("problem", problem, "one whose counts are whole numbers")
     h, c, m = (
         np.repeat(values, counts)
         for values in (problem.curvature, problem.noise, problem.second_moment)
