@@ -157,8 +157,8 @@ CALLS = {
     ),
     "RunningNoise": (running, dict(decay=0.9, trace=3.3, signal=1.3, confidence=0.9)),
     "quadratic_noise_scales": (
-        lambda **n: noise.quadratic_noise_scales([1.0, 0.5], **n),
-        dict(noise=0.3, second_moment=0.7, counts=3),
+        lambda **n: noise.quadratic_noise_scales(P, **n),
+        dict(second_moment=0.7),
     ),
     "laplace_evidence": (
         lambda **n: noise.laplace_evidence(hessian=[1.0, 2.0], **n),

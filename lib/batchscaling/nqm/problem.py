@@ -23,8 +23,9 @@ class NoisyQuadratic:
         Variance c of one example's gradient along each eigenvector. The default is `curvature`.
     second_moment : array_like, shape (k,) or scalar
         :math:`E[\theta_i(0)^2]` along each eigenvector.
-    counts : array_like of int, shape (k,), optional
-        How many directions share each entry. The default is one.
+    counts : array_like, shape (k,), optional
+        How many directions share each entry, positive; real numbers are weights, such as those of
+        a measured spectrum. The default is one.
 
     Raises
     ------
@@ -63,8 +64,6 @@ class NoisyQuadratic:
             "second_moment": check.array("second_moment", second_moment, nonnegative=True),
             "counts": check.array("counts", counts, positive=True),
         }
-        if np.any(values["counts"] % 1):
-            check.reject("counts", counts, "whole numbers from 1 on")
         for name, numbers in values.items():
             check.same_shape(name, numbers, "curvature", curvature.shape)
         check.store(self, **values)
@@ -109,28 +108,53 @@ class NoisyQuadratic:
         return cls(np.arange(1, dim + 1) ** -exponent, second_moment=second_moment)
 
     @classmethod
-    def from_spectrum(cls, curvature, noise=None, counts=None):
+    def from_spectrum(cls, curvature, noise=None, counts=None, *, only_positive=False):
         """Return a problem with a given spectrum, such as a measured one.
 
         Parameters
         ----------
         curvature : array_like, shape (k,)
-            Eigenvalues, positive.
+            Eigenvalues, positive unless `only_positive`.
         noise : array_like, shape (k,), optional
             Variance of one example's gradient along each eigenvector. The default is `curvature`.
-        counts : array_like of int, shape (k,), optional
-            How many directions share each eigenvalue. The default is one.
+        counts : array_like, shape (k,), optional
+            How many directions share each eigenvalue; real numbers are weights. An entry of count 0
+            is left out. The default is one.
+        only_positive : bool
+            Leave out the eigenvalues that are not positive, with their noise and counts. Along
+            such directions a quadratic has no minimum; a measured spectrum may hold some. By
+            default they are refused.
 
         Returns
         -------
         NoisyQuadratic
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range, or no eigenvalue is positive.
         """
-        return cls(curvature, noise=noise, counts=counts)
+        curvature = check.array("curvature", curvature)
+        only_positive = check.flag("only_positive", only_positive)
+        counts = np.ones(curvature.shape) if counts is None else counts
+        columns = {
+            "noise": check.array("noise", curvature if noise is None else noise),
+            "counts": check.array("counts", counts, nonnegative=True),
+        }
+        for name, values in columns.items():
+            check.same_shape(name, values, "curvature", curvature.shape)
+        counted = columns["counts"] > 0
+        kept = counted & (curvature > 0)
+        if not kept.any() or (np.any(kept != counted) and not only_positive):
+            allowed = "positive numbers, or some positive ones with only_positive=True"
+            check.reject("curvature", f"an array that holds {curvature.min()}", allowed)
+        return cls(curvature[kept], **{name: values[kept] for name, values in columns.items()})
 
     @property
     def dim(self):
-        """Number of directions, each counted as often as it occurs."""
-        return int(self.counts.sum())
+        """Number of directions, each counted as often as it occurs; whole if it is an integer."""
+        total = float(self.counts.sum())
+        return int(total) if total.is_integer() else total
 
     @property
     def initial_risk(self):
@@ -205,7 +229,7 @@ class NoisyQuadratic:
     def __repr__(self):
         low, high = self.curvature.min(), self.curvature.max()
         return (
-            f"NoisyQuadratic(dim={self.dim}, {self.curvature.size} curvatures "
+            f"NoisyQuadratic(dim={self.dim:.12g}, {self.curvature.size} curvatures "
             f"from {low:.4g} to {high:.4g})"
         )
 
