@@ -6,7 +6,7 @@ from pathlib import Path
 from batchscaling.widgets._module import FOLDER, classic
 
 # Parts of the book whose code runs in the small Binder image, which holds no torch.
-WITHOUT_TORCH = ("chapters/nqm/",)
+WITHOUT_TORCH = ("chapters/nqm/", "chapters/extrapolation/")
 NEEDS_BINDER = {"Binder", "Live Code"}
 
 
