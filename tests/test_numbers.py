@@ -58,6 +58,9 @@ CALLS = {
     "power_law": (nqm.NoisyQuadratic.power_law, dict(dim=5, exponent=1.3, second_moment=1)),
     "quantize": (P.quantize, dict(bins=2)),
     "precondition": (P.precondition, dict(power=0.3)),
+    "local_steps": (P.local_steps, dict(lr=0.3, steps=5)),
+    "extragradient": (P.extragradient, dict(extrapolation=0.3)),
+    "smooth": (P.smooth, dict(std=0.3, local_batch_size=3.3)),
     "risk": (lambda **n: nqm.risk(P, SGD, **n), dict(batch_size=3, steps=20)),
     "risk of a rate": (lambda lr: nqm.risk(P, nqm.SGD(lr), 2, [5]), dict(lr=1)),
     "steady_state_risk": (
