@@ -3,7 +3,7 @@
 Nothing here knows a solution or a hidden test. `tools/classroom/` makes and grades assignments.
 """
 
-from batchscaling.classroom.expect import drawn, expect, within
+from batchscaling.classroom.expect import drawn, expect, numbers, within
 from batchscaling.classroom.grader import Grader
 
-__all__ = ["Grader", "drawn", "expect", "within"]
+__all__ = ["Grader", "drawn", "expect", "numbers", "within"]

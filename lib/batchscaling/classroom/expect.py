@@ -24,9 +24,8 @@ def expect(name, found, right, *, rtol=1e-6, atol=0.0, mistakes=None):
     AssertionError
         If the numbers differ. The message does not contain `right`.
     """
-    found, right = numbers(name, found), np.asarray(right)
-    if found.shape != right.shape:
-        raise AssertionError(f"{name} has shape {found.shape}; expected: {right.shape}")
+    right = np.asarray(right)
+    found = numbers(name, found, right.shape)
     if close(found, right, rtol, atol):
         return
     for message, wrong in (mistakes or {}).items():
@@ -54,10 +53,8 @@ def within(name, found, low, high, *, below=None, above=None):
     AssertionError
         If a number is outside, or not finite.
     """
-    found = numbers(name, found)
     shape = np.broadcast_shapes(np.shape(low), np.shape(high))
-    if shape not in ((), found.shape):
-        raise AssertionError(f"{name} has shape {found.shape}; expected: {shape}")
+    found = numbers(name, found, shape or None)
     if found.size == 0:
         raise AssertionError(f"{name} is empty")
     for outside, reason in ((found < low, below), (found > high, above)):
@@ -104,8 +101,27 @@ def drawn(name, axes):
     }
 
 
-def numbers(name, found):
-    """Return `found` as an array of numbers, or say why it is none."""
+def numbers(name, found, shape=None):
+    """Return the student's numbers as an array, or say why they are none.
+
+    Parameters
+    ----------
+    name : str
+        What was computed, in the student's words.
+    found : object
+        Number, array, nested list or torch tensor.
+    shape : tuple of int, optional
+        The shape that they must have.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Raises
+    ------
+    AssertionError
+        If they are no numbers, or of another shape.
+    """
     if found is None:
         raise AssertionError(f"{name} gives None: is there a `return`?")
     if found is ...:
@@ -118,6 +134,8 @@ def numbers(name, found):
         raise AssertionError(f"{name} is no array of numbers") from None
     if array.dtype.kind not in "iufc":
         raise AssertionError(f"{name} is a {type(found).__name__}; expected: numbers")
+    if shape is not None and array.shape != tuple(shape):
+        raise AssertionError(f"{name} has shape {array.shape}; expected: {tuple(shape)}")
     return array
 
 

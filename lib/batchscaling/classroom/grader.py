@@ -9,7 +9,9 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 OTTER = "from otter.test_files import test_case\n"
 PUBLIC = "These are only the public tests. Hidden ones follow when your work is graded."
@@ -48,19 +50,27 @@ class Grader:
                 f"{question}: found no tests. Is this notebook saved, in the folder "
                 f"{os.getcwd()}, and still the one that you were given?"
             )
-        failures = [failure(test, names) for test in read(tests[question])]
+        failures = [failure(test.function, names) for test in read(tests[question])]
         messages = [f"  {message}" for message in failures if message]
         passed = len(failures) - len(messages)
         lines = [f"{question}: {passed} of {len(failures)} public tests passed.", *messages, PUBLIC]
         return "\n".join(lines)
 
 
+class Test(NamedTuple):
+    """A test of a question: a function of names that the notebook defines."""
+
+    function: Callable
+    points: float
+    hidden: bool
+
+
 def read(source):
-    """Return the test functions of a test file of otter-grader that holds exception-based tests."""
+    """Return the tests in a test file of otter-grader that holds exception-based tests."""
     tests = []
 
-    def test_case(**_):
-        return lambda test: tests.append(test) or test
+    def test_case(points, hidden):
+        return lambda function: tests.append(Test(function, points, hidden))
 
     exec(source.replace(OTTER, ""), {"test_case": test_case})
     return tests
