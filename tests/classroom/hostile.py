@@ -107,8 +107,7 @@ found = []
 for path in glob.glob("/proc/[0-9]*/*"):
     try: data = open(path, "rb").read(1_000_000)
     except OSError: continue
-    if b"make grade" in data or b"tools.classroom" in data or b"TOP_SECRET_OF_GRADER" in data:
-        found.append(path)
+    if b"pytest" in data: found.append(path)  # the grader's process, where the tests run
 print("FOUND", found)
 """,
     "reads the disk": """
@@ -144,7 +143,7 @@ for place in ("/tmp/big", "/home/big", "/dev/shm/big", "big", "/grader/big", "/u
     if written > 2**27: found.append(place)
 print("FOUND", found)
 """,
-    "takes memory": "hoard = [bytearray(2**26) for _ in range(1000)]",
+    "takes memory": "hoard = [b'x' * 2**26 for _ in range(1000)]",
     "prints gigabytes": """
 import os
 for _ in range(300):

@@ -1,6 +1,5 @@
 """Notebooks that attack the grader gain nothing and stop nothing."""
 
-import os
 import shutil
 
 import nbformat
@@ -12,6 +11,7 @@ from tools.classroom import report, sandbox
 from tools.classroom.collect import Cell, Notebook, Submission
 from tools.classroom.grading import Assignment, grade
 from tools.classroom.sandbox import Limits
+from tools.classroom.student import Failed, Student
 
 needs_bubblewrap = pytest.mark.skipif(
     not sandbox.isolation_available(), reason="needs bubblewrap: apt install bubblewrap"
@@ -31,7 +31,6 @@ def score(result):
 
 def attack(built, name):
     student = built / "sgd" / "student" / "sgd.ipynb"
-    os.environ["SECRET"] = "TOP_SECRET_OF_GRADER"
     assignment = Assignment.read(built / "sgd")
     result = grade(notebook(student, [CELLS[name]]), assignment, LIMITS, isolated=True)
     running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
@@ -73,3 +72,22 @@ def test_without_bubblewrap_it_asks_for_an_explicit_option(built, tmp_path, monk
     monkeypatch.setattr(shutil, "which", lambda name: None)
     said = main([str(tmp_path), "--built", str(built)])
     assert "bwrap" in said and "network" in said and "--unsandboxed" in said
+
+
+@needs_bubblewrap
+def test_a_message_has_a_largest_size(built):
+    limits = Limits(message=2**20)
+    with Student(
+        ["import numpy as np\nsmall, large = np.ones(10), np.ones(2**18)"], limits, True
+    ) as s:
+        s.run()
+        assert s.fetch("small").sum() == 10
+        with pytest.raises(Failed, match="it sent too much"):
+            s.fetch("large")
+
+
+@needs_bubblewrap
+def test_a_sandbox_that_does_not_start_is_no_zero(built, monkeypatch):
+    monkeypatch.setattr(sandbox, "HERE", built)  # where the program of the sandbox is not
+    with pytest.raises(sandbox.Unusable, match="does not start"):
+        grade(Notebook([]), Assignment.read(built / "sgd"), LIMITS, isolated=True)

@@ -5,12 +5,14 @@ import re
 import zipfile
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import nbformat
 
 LARGEST = 30 * 2**20  # bytes of a notebook; a larger one is not read
+LARGEST_ZIP = 10 * LARGEST  # bytes of a student's zip file
 MOST_IN_ZIP = 5000  # entries
 DEEPEST_ZIP = 2  # a zip file of the course, with zip files of students
 
@@ -68,6 +70,8 @@ def _sort(name, size, read, time, found, others, depth=0):
         small = size <= LARGEST
         notes = () if small else (f"larger than {LARGEST // 2**20} MB, not read",)
         found.append(Submission("", name, read() if small else b"", time, notes))
+    elif suffix == ".zip" and depth and size > LARGEST_ZIP:
+        others.append(f"{name}: too large")
     elif suffix == ".zip" and depth < DEEPEST_ZIP:
         inside = []
         try:
@@ -92,12 +96,8 @@ def _unpack(name, data, found, others, depth):
             inner = PurePosixPath(*[p for p in PurePosixPath(entry.filename).parts if p != "/"])
             if ignored(inner) or ".." in inner.parts:
                 continue
-            size = entry.file_size if entry.file_size <= 10 * LARGEST else 10 * LARGEST
-            if inner.suffix.lower() == ".zip" and size == 10 * LARGEST:
-                others.append(f"{name / inner}: too large")
-                continue
-            time = datetime(*entry.date_time)
-            _sort(inner, size, lambda e=entry: archive.read(e), time, found, others, depth + 1)
+            time, read = datetime(*entry.date_time), partial(archive.read, entry)
+            _sort(inner, entry.file_size, read, time, found, others, depth + 1)
 
 
 def _owned(name, inside):
