@@ -39,9 +39,9 @@ NOT_ISOLATED = (
 class Limits:
     """What a submission may use; times in seconds, sizes in bytes."""
 
-    cell: float = 30
-    call: float = 20
-    total: float = 240
+    cell: float = 60
+    call: float = 30
+    total: float = 300
     memory: int = 2 * 2**30
     disk: int = 64 * 2**20
     message: int = 64 * 2**20

@@ -51,6 +51,8 @@ class Grader:
                 f"{os.getcwd()}, and still the one that you were given?"
             )
         failures = [failure(test.function, names) for test in read(tests[question])]
+        if not failures:
+            return f"{question}: has no public tests. Hidden ones follow when your work is graded."
         messages = [f"  {message}" for message in failures if message]
         passed = len(failures) - len(messages)
         lines = [f"{question}: {passed} of {len(failures)} public tests passed.", *messages, PUBLIC]
