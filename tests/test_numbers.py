@@ -430,7 +430,7 @@ def test_the_examples_that_failed_once():
 def test_an_array_of_the_caller_is_copied():
     hessian, sizes = np.array([1.0, 2.0]), np.array([1.0, 2.0])
     process = noise.OrnsteinUhlenbeck(hessian, [1.0, 1.0], 0.1)
-    curve = training.curves.BatchSizeCurve(sizes, np.ones((2, 3)))
+    curve = training.BatchSizeCurve(sizes, np.ones((2, 3)))
     hessian[0] = sizes[0] = 7
     assert process.hessian[0] == curve.batch_sizes[0] == 1
     with pytest.raises(ValueError, match="read-only"):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from batchscaling.curves import measured
 from batchscaling.training import Cell, run_cell
-from batchscaling.training.results import measured
 
 CELLS = (
     ("digits-mlp", "sgd", 256),

@@ -7,6 +7,7 @@ import warnings
 from itertools import product
 from pathlib import Path
 
+from batchscaling import _validation as check
 from batchscaling._errors import Failure, InputError
 
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
@@ -127,7 +128,7 @@ def _sweep(options):
 
 
 def _results(options):
-    from batchscaling.training.results import having, load_results, table
+    from batchscaling.curves.results import having, load_results, table
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -140,12 +141,11 @@ def _results(options):
 
 
 def _plot(cells, measure, path):
-    from batchscaling._validation import one_of
     from batchscaling.figures.networks.curves import sweep_curves
 
     figure = sweep_curves(cells, measure)
     kinds = figure.canvas.get_supported_filetypes()
-    one_of("plot's ending", path.suffix.lower().removeprefix(".") or "png", kinds)
+    check.one_of("plot's ending", path.suffix.lower().removeprefix(".") or "png", kinds)
     figure.savefig(path)
 
 

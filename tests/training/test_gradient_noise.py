@@ -21,10 +21,14 @@ from batchscaling.training import (
     Data,
     FlipCrop,
     batches,
+    gradient_products,
     grid,
     heavy_ball,
+    hessian_product,
     lstm,
+    measure_noise,
     mlp,
+    per_example_gradients,
     resnet,
     sgd,
     simple_cnn,
@@ -32,12 +36,6 @@ from batchscaling.training import (
 )
 from batchscaling.training.data import generator
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    gradient_products,
-    hessian_product,
-    measure_noise,
-    per_example_gradients,
-)
 
 SMALL = mlp([64, 4, 10])
 

@@ -25,7 +25,6 @@ from batchscaling.noise.evidence import (
     laplace_evidence,
     laplace_evidence_from_log_det,
 )
-from batchscaling.noise.lanczos import Spectrum, lanczos_spectrum
 from batchscaling.noise.sampling import hamiltonian_draws
 from batchscaling.noise.schedules import (
     Phase,
@@ -39,6 +38,7 @@ from batchscaling.noise.schedules import (
     steps_by_phase,
     updates,
 )
+from batchscaling.spectrum import Spectrum, lanczos_spectrum
 
 __all__ = [
     "Evidence",

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from batchscaling import _validation as check
-from batchscaling.noise._scaling import exponent, exponents, restore
+from batchscaling._scaling import exponent, exponents, restore
 
 
 @dataclass(frozen=True)

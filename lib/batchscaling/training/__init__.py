@@ -2,13 +2,18 @@
 
 from batchscaling.training import _process  # noqa: F401, isort: skip
 
-from batchscaling.training.cells import Cell, run_cell
-from batchscaling.training.curves import (
+from batchscaling.curves import (
+    BatchSizeCurve,
+    CellResult,
+    bootstrap_interval,
     first_crossing,
     fit_hyperbola,
     fit_shift,
+    load_results,
+    measured,
     median_interval,
 )
+from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
     DataError,
@@ -25,15 +30,21 @@ from batchscaling.training.data import (
 )
 from batchscaling.training.from_phases import from_phases
 from batchscaling.training.gradient_noise import (
-    NoiseHistory,
     gradient_products,
     hessian_product,
-    measure_noise,
     per_example_gradients,
 )
 from batchscaling.training.loop import evaluation_steps, train
+from batchscaling.training.losses import (
+    Loss,
+    bernoulli_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
+from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
+    from_module,
     lstm,
     mlp,
     resnet,
@@ -49,6 +60,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
+    Look,
     Optimizer,
     accumulator,
     adam,
@@ -64,7 +76,6 @@ from batchscaling.training.optimizers import (
     weight_decay,
     weights_only,
 )
-from batchscaling.training.results import CellResult, load_results
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -74,27 +85,32 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters
+from batchscaling.training.search import Range, draw, hyperparameters, join
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
+from batchscaling.training.workers import Exchange, local_steps, synchronous
 
 __all__ = [
-    "OPTIMIZERS",
-    "TASKS",
+    "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
     "Data",
     "DataError",
+    "Exchange",
     "FlipCrop",
+    "Look",
+    "Loss",
     "Model",
     "NoiseHistory",
+    "OPTIMIZERS",
     "Objective",
     "Optimizer",
     "Range",
     "Schedule",
     "Summary",
+    "TASKS",
     "Task",
     "TrialResults",
     "Trials",
@@ -102,9 +118,12 @@ __all__ = [
     "adam",
     "adam_without_momentum",
     "batches",
+    "bernoulli_cross_entropy",
+    "bootstrap_interval",
     "chain",
     "cifar10",
     "constant",
+    "cross_entropy",
     "decoupled_weight_decay",
     "digits",
     "draw",
@@ -114,28 +133,32 @@ __all__ = [
     "fit_hyperbola",
     "fit_shift",
     "fix",
+    "from_module",
     "from_npz",
     "from_phases",
-    "grid",
     "gradient_products",
+    "grid",
     "heavy_ball",
-    "hyperparameters",
     "hessian_product",
+    "hyperparameters",
+    "join",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "local_steps",
     "lstm",
-    "median_interval",
     "measure_noise",
+    "measured",
+    "median_interval",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
-    "resnet",
     "per_example_gradients",
+    "resnet",
     "resnet20",
     "resnet32",
     "resnet8",
@@ -144,8 +167,10 @@ __all__ = [
     "sgd",
     "simple_cnn",
     "softmax_regression",
+    "squared_error",
     "step_drops",
     "summarise",
+    "synchronous",
     "tiny_shakespeare",
     "train",
     "transformer",

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from batchscaling._validation import integer, one_of
+from batchscaling.curves.records import file_name
+from batchscaling.curves.results import acts
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
-from batchscaling.training.results import acts, file_name
 from batchscaling.training.search import draw, hyperparameters, join
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials

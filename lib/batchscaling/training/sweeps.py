@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from batchscaling._validation import integer, reject
+from batchscaling.curves.records import read
+from batchscaling.curves.results import CellResult
 from batchscaling.training.cells import run_cell
-from batchscaling.training.results import CellResult, read
 from batchscaling.training.runners import cluster, here, processes
 
 
