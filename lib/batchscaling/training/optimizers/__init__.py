@@ -4,6 +4,7 @@ from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
 from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, weights_only
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
+from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
 from batchscaling.training.optimizers.sgd import sgd
@@ -19,6 +20,9 @@ __all__ = [
     "decoupled_weight_decay",
     "fix",
     "heavy_ball",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "nesterov",
