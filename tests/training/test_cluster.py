@@ -16,7 +16,7 @@ from batchscaling.training import sweeps as module
 
 ray = pytest.importorskip("ray")
 
-pytestmark = pytest.mark.usefixtures("tiny_task")
+pytestmark = [pytest.mark.usefixtures("tiny_task"), pytest.mark.timeout(600)]
 
 SMALL = {"trials": 4, "seeds": 2, "finalists": 2, "final_seeds": 3, "fresh": 4}
 SIZES = [16, 32, 64, 96]

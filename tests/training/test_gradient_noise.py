@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from batchscaling.curvature import gradient_products, hessian_product, per_example_gradients
 from batchscaling.noise import (
     Phase,
     RunningNoise,
@@ -21,14 +22,11 @@ from batchscaling.training import (
     Data,
     FlipCrop,
     batches,
-    gradient_products,
     grid,
     heavy_ball,
-    hessian_product,
     lstm,
     measure_noise,
     mlp,
-    per_example_gradients,
     resnet,
     sgd,
     simple_cnn,

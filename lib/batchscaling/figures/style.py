@@ -45,6 +45,7 @@ FAMILY = [
     {"color": "#0a5c99", "linestyle": (0, (3, 1.5))},
     {"color": "#06375c", "linestyle": (0, (1, 1))},
 ]
+MARKERS = ("o", "s", "^", "D")  # of such a family, in its order
 GREY = "#8f8f8f"  # of what stands in the background
 LIMIT = "#b22222"  # of targets and limits
 

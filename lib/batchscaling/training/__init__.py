@@ -30,11 +30,6 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    gradient_products,
-    hessian_product,
-    per_example_gradients,
-)
 from batchscaling.training.loop import evaluation_steps, train
 from batchscaling.training.losses import (
     Loss,
@@ -72,6 +67,9 @@ from batchscaling.training.optimizers import (
     extrap_sgd,
     fix,
     heavy_ball,
+    kfac,
+    kfac_preconditioner,
+    kfac_without_momentum,
     lars,
     layer_rate,
     nesterov,
@@ -149,6 +147,9 @@ __all__ = [
     "hessian_product",
     "hyperparameters",
     "join",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "linear_decay",
@@ -190,3 +191,12 @@ __all__ = [
     "wide_resnet",
     "wikitext2",
 ]
+
+
+def __getattr__(name):
+    """Return what moved to `batchscaling.curvature`, which stands on this package."""
+    if name in ("gradient_products", "hessian_product", "per_example_gradients"):
+        from batchscaling import curvature
+
+        return getattr(curvature, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -256,9 +256,9 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     params : dict of torch.Tensor, each of shape (rows, ...)
     inputs : torch.Tensor, shape (rows, examples, ...)
     slopes : callable
-        Maps the outputs, of shape (rows, examples, ..., classes), to a sequence of tensors of that
+        Maps the outputs, of shape (rows, examples, ..., classes), to an iterable of tensors of that
         shape: derivatives of the sum of all losses by the outputs. The moments of the slopes are
-        added up over the sequence.
+        added up over them.
     sharing : {"expand", "reduce"}
         "reduce" takes one vector an example, the mean of :math:`a_{nt}` over t and the sum of
         :math:`g_{nt}` [2]_. Layers of a vocabulary are expanded always.
@@ -294,16 +294,13 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     parts = defaultdict(lambda: defaultdict(float))
     for use, given in zip(uses, seen, strict=True):
         _add(parts[use.name], use.seen(given, sharing))
-    with torch.no_grad():
-        wanted = list(slopes(outputs.detach()))
-    for i, slope in enumerate(wanted):
-        again = i + 1 < len(wanted)
-        places = [*probes, *leaves.values()] if check and i == 0 else probes
-        grads = torch.autograd.grad(
-            outputs, places, slope, retain_graph=again, allow_unused=True, materialize_grads=True
-        )
-        if len(grads) > len(probes):
+    places = [*probes, *leaves.values()] if check else probes
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    for slope in slopes(outputs.detach()):
+        grads = torch.autograd.grad(outputs, places, slope, **options)
+        if len(places) > len(probes):
             _check_gradients(uses, leaves, seen, grads)
+            places = probes
         for use, given, grad in zip(uses, seen, grads, strict=False):
             _add(parts[use.name], use.felt(given, grad, sharing))
     return _moments(parts, _positions(uses, seen) if sharing == "expand" else {})

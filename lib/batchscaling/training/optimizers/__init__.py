@@ -6,6 +6,7 @@ from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, w
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
 from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
+from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
 from batchscaling.training.optimizers.nesterov_lookahead import nesterov_lookahead
@@ -25,6 +26,9 @@ __all__ = [
     "extrap_sgd",
     "fix",
     "heavy_ball",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "nesterov",

@@ -1,0 +1,151 @@
+r"""Kronecker-factored Fisher matrices: one small matrix for each side of a layer's weights [1]_.
+
+References
+----------
+.. [1] Martens and Grosse (2015), Optimizing neural networks with Kronecker-factored approximate
+   curvature.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from batchscaling import _validation as check
+from batchscaling.curvature._arguments import checked, counted, sampled, slopes
+from batchscaling.curvature.products import FISHERS
+from batchscaling.training._process import kept_memory
+from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+
+
+@undisturbed
+@kept_memory()
+def kronecker_factors(
+    model,
+    params,
+    inputs,
+    labels,
+    *,
+    fisher="sampled",
+    sharing="expand",
+    samples=1,
+    seed=0,
+    chunk=256,
+):
+    r"""Return the Kronecker factors of the Fisher matrix of the mean cross-entropy.
+
+    The block of a layer's weights is close to the Kronecker product of both factors, the inputs'
+    first, where the layer's matrix, as `as_matrix` returns it, is flattened row by row.
+
+    Parameters
+    ----------
+    model : Model
+        Its linear maps are functions of `batchscaling.training.models.layers`. With ghost batch
+        normalisation, where examples meet, labels can only be sampled.
+    params : dict of torch.Tensor
+        Of one trial.
+    inputs, labels : torch.Tensor, shape (n, ...)
+        Labels of -1 do not count. Only an empirical Fisher matrix depends on what the others are.
+    fisher : {"sampled", "exact", "empirical"}
+        As `fisher_product` describes.
+    sharing : {"expand", "reduce"}
+        How positions of convolutions and sequences are treated, see `layer_moments`.
+    samples : int
+        Draws of labels for each example, at least 1, where they are sampled.
+    seed : int
+        Of the draws.
+    chunk : int
+        Examples at once, at least 1. Ghost batches are never torn.
+
+    Returns
+    -------
+    dict
+        A `Kronecker` for each layer, by its name, and a `Diagonal` for each other parameter, by
+        the parameter's name.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, inputs and labels do not fit each other or the model,
+        or a parameter belongs to no layer. It names the parameter.
+    """
+    check.one_of("fisher", fisher, FISHERS)
+    samples, chunk = check.integer("samples", samples, 1), check.integer("chunk", chunk, 1)
+    rng = torch.Generator().manual_seed(check.integer("seed", seed, 0))
+    params, inputs, labels = checked(model, params, inputs, labels, single=fisher != "sampled")
+    rows = {name: p[None] for name, p in params.items()}
+    chunk = max(chunk // model.ghost_size, 1) * model.ghost_size
+    total = {}
+    for some, some_labels in zip(inputs.split(chunk), labels.split(chunk), strict=True):
+        chosen = partial(_slopes, some_labels[None], fisher, samples, rng)
+        options = {"sharing": sharing, "check": not total}
+        total = _sum(total, layer_moments(model, rows, some[None], chosen, **options))
+    return {name: _mean(found, len(inputs), counted(labels)) for name, found in total.items()}
+
+
+@undisturbed
+def kronecker_eigenvalues(factors):
+    """Return the eigenvalues of the matrix of all blocks.
+
+    Parameters
+    ----------
+    factors : dict
+        Such as `kronecker_factors` returns.
+
+    Returns
+    -------
+    numpy.ndarray, shape (P,)
+        Falling. Those of a Kronecker product are all products of the factors' eigenvalues.
+    """
+    values = []
+    for found in factors.values():
+        sides = [_eigenvalues(side) for side in found]
+        values.append(torch.outer(*sides).flatten() if len(sides) == 2 else sides[0])
+    return np.sort(torch.cat(values).numpy())[::-1].copy()
+
+
+def _eigenvalues(side):
+    side = side.double().cpu()
+    return torch.linalg.eigvalsh(side) if side.ndim == 2 else side
+
+
+def _slopes(labels, fisher, samples, rng, outputs):
+    """Yield derivatives of the losses by the outputs, for the labels that `fisher` says."""
+    if fisher == "empirical":
+        yield slopes(outputs, labels)
+    elif fisher == "sampled":
+        for _ in range(samples):
+            yield slopes(outputs, sampled(outputs, labels, rng)) / samples**0.5
+    else:
+        yield from _every_label(outputs, labels)
+
+
+def _every_label(outputs, labels):
+    """Yield the derivatives for each label at each position, times the root of its probability."""
+    roots = outputs.softmax(-1).sqrt()
+    places = torch.zeros_like(labels).flatten(2) if labels.ndim > 2 else labels[..., None]
+    for place in range(places.shape[2]):
+        here = torch.zeros_like(places, dtype=torch.bool)
+        here[..., place] = True
+        here = here.view_as(labels) & (labels >= 0)
+        for label in range(outputs.shape[-1]):
+            wanted = torch.where(here, label, -1)
+            yield slopes(outputs, wanted) * roots[..., label, None]
+
+
+def _sum(total, moments):
+    """Return sums of moments of the same layers."""
+    if not total:
+        return moments
+    return {
+        name: type(found)(*(a + b for a, b in zip(found, moments[name], strict=True)))
+        for name, found in total.items()
+    }
+
+
+def _mean(found, examples, count):
+    """Return the mean moments of one trial."""
+    if isinstance(found, Diagonal):
+        return Diagonal(found.squares[0] / count)
+    return Kronecker(found.inputs[0] / examples, found.outputs[0] / count)
