@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from batchscaling.training.results import load_results, measured
 
 import batchscaling.figures
+from batchscaling.curves import load_results, measured
 from batchscaling.figures import use_style
 from batchscaling.noise import published_schedules
 from batchscaling.nqm import CriticalBatchSize, NoisyQuadratic

@@ -13,6 +13,7 @@ from batchscaling.curves import (
     measured,
     median_interval,
 )
+from batchscaling.ranges import Range, join
 from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
@@ -87,7 +88,7 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters, join
+from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise

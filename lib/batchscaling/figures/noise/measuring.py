@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import plain_numbers
-from batchscaling.figures.networks.curves import NAMES
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
+from batchscaling.registry import METHODS
 
 
 def progress_of_the_best_step(batch_sizes, progress, formula, noise_scale):
@@ -164,11 +164,11 @@ def measured_steps_and_examples(panels):
     for axes, (title, curves) in zip(row[0], panels.items(), strict=True):
         axes.plot(line, 1 / line, **look("theory", marker=False), label="product 1")
         for name, (examples, steps, low, high) in curves.items():
-            style, label = NAMES[name]
+            label = METHODS[name].label
             shown = (examples > 0) & (steps > 0)
             bars = np.array([steps - np.maximum(low, 1e-3), high - steps])[:, shown]
             axes.errorbar(examples[shown], steps[shown], np.maximum(bars, 0),
-                          **look(style) | {"linestyle": ""}, elinewidth=1, label=label)  # fmt: skip
+                          **look(name) | {"linestyle": ""}, elinewidth=1, label=label)  # fmt: skip
         _trade_off_axes(axes)
         axes.set_title(title)
     for axes in row[0, 1:]:
