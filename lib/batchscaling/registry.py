@@ -50,6 +50,8 @@ class Method:
 
 _MOMENTUM = Range(0.01, 1, complement=True)
 _ADAM = {"beta2": 0.999, "epsilon": 1e-8}
+_KFAC = {"kl_clip": 0.01, "factor_decay": 0.95}
+_DAMPING = Range(1e-4, 1)
 
 METHODS = {
     "sgd": Method(
@@ -88,6 +90,23 @@ METHODS = {
         {"color": "#56a08c", "linestyle": (0, (2, 1)), "marker": "d"},
         family="adam",
         fixed=_ADAM,
+    ),
+    "kfac": Method(
+        "kfac.kfac",
+        "K-FAC",
+        {"color": "#8b3a8f", "linestyle": (0, (7, 2)), "marker": "P"},
+        family="kfac",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, "damping": _DAMPING},
+        fixed=_KFAC,
+    ),
+    "kfac_without_momentum": Method(
+        "kfac.kfac_without_momentum",
+        "K-FAC without momentum",
+        {"color": "#b57bb8", "linestyle": (0, (1, 1)), "marker": "X"},
+        family="kfac",
+        space={"damping": _DAMPING},
+        fixed=_KFAC,
     ),
 }
 """The methods of sweeps by name, in the order of figures."""
