@@ -51,7 +51,7 @@ class Method:
 _MOMENTUM = Range(0.01, 1, complement=True)
 _ADAM = {"beta2": 0.999, "epsilon": 1e-8}
 _KFAC = {"kl_clip": 0.01, "factor_decay": 0.95}
-_DAMPING = Range(1e-4, 1)
+_DAMPING = Range(1e-5, 1)
 
 METHODS = {
     "sgd": Method(
@@ -94,7 +94,7 @@ METHODS = {
     "kfac": Method(
         "kfac.kfac",
         "K-FAC",
-        {"color": "#8b3a8f", "linestyle": (0, (7, 2)), "marker": "P"},
+        {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
         family="kfac",
         rate="effective_lr",
         space={"momentum": _MOMENTUM, "damping": _DAMPING},
@@ -103,7 +103,7 @@ METHODS = {
     "kfac_without_momentum": Method(
         "kfac.kfac_without_momentum",
         "K-FAC without momentum",
-        {"color": "#b57bb8", "linestyle": (0, (1, 1)), "marker": "X"},
+        {"color": "#b57bb8", "linestyle": (0, (4, 1)), "marker": "<"},
         family="kfac",
         space={"damping": _DAMPING},
         fixed=_KFAC,

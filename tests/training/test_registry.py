@@ -106,7 +106,9 @@ def test_results_of_the_book_are_drawn_with_their_labels():
     cells = load_results(task="digits-mlp")
     (axes,) = sweep_curves(cells).axes
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert shown == [method.label for method in METHODS.values()]
+    measured = {cell.optimizer for cell in cells}
+    assert shown == [method.label for name, method in METHODS.items() if name in measured]
+    assert len(shown) >= 5
 
 
 def test_a_family_without_rates_is_told():

@@ -27,13 +27,18 @@ STYLE = {
 }
 
 # What the part on the noisy quadratic model calls otherwise than sweeps do.
-_CLASSES = {"SGD": "sgd", "HeavyBall": "heavy_ball", "Nesterov": "nesterov", "Adam": "adam"}
+_CLASSES = {
+    "SGD": "sgd",
+    "HeavyBall": "heavy_ball",
+    "Nesterov": "nesterov",
+    "Adam": "adam",
+    "KFAC": "kfac",
+}
 
 LOOKS = {
     **{name: method.look for name, method in METHODS.items()},
     **{name: METHODS[method].look for name, method in _CLASSES.items()},
     "Averaged": {"color": "#8f7700", "linestyle": (0, (1, 1)), "marker": "P"},
-    "KFAC": {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},
 }

@@ -85,13 +85,16 @@ class Task:
         return space
 
 
+_KFAC_RATES = Range(2**-7, 2**2)  # in units of Newton's step
+
+
 def _cnn(load, target):
     """Return the task of the paper's Simple CNN, which asks for a GPU."""
     return Task(
         load=load,
         model=simple_cnn(),
         targets={"validation": target},
-        rates={"sgd": Range(2**-8, 2), "adam": Range(2**-14, 2**-6)},
+        rates={"sgd": Range(2**-8, 2), "adam": Range(2**-14, 2**-6), "kfac": _KFAC_RATES},
         examples=2_000_000,
         steps=1000,
         patience=2.0,
@@ -104,7 +107,7 @@ def _small_cnn(load, target):
         load=lambda: load(validation=500, size=14),
         model=simple_cnn(14, filters=(8, 16), units=64),
         targets={"validation": target},
-        rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4)},
+        rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
         examples=200_000,
         steps=200,
         patience=2.0,
@@ -115,7 +118,7 @@ _SOFTMAX = Task(
     load=lambda: mnist(size=14),
     model=softmax_regression(14 * 14, 10),
     targets={"objective": 0.01},
-    rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-3)},
+    rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-3), "kfac": _KFAC_RATES},
     examples=2_000_000,
     steps=2_000,
     patience=2.0,
@@ -127,7 +130,7 @@ TASKS = {
         load=digits,
         model=mlp([64, 64, 10]),
         targets={"validation": 0.2, "training": 0.05, "averaged": 0.2},
-        rates={"sgd": Range(2**-6, 2**6), "adam": Range(2**-11, 2**-3)},
+        rates={"sgd": Range(2**-6, 2**6), "adam": Range(2**-11, 2**-3), "kfac": _KFAC_RATES},
         examples=20_000,
         steps=400,
     ),
