@@ -46,6 +46,18 @@ def cells():
 
 
 CASES = {
+    "extrapolation.noisy_quadratic.extragradient": lambda draw: draw(GOES, MOMENTA, SIZES, MOMENTA),
+    "extrapolation.noisy_quadratic.local_steps": lambda draw: draw(
+        SIZES, {1: FALLS, 8: 2 * FALLS}, SIZES, {"SGD": FALLS, "Nesterov": 2 * FALLS}
+    ),
+    "extrapolation.noisy_quadratic.numbers_of_workers": lambda draw: draw(
+        SIZES, {1: FALLS, 8: 2 * FALLS}, FALLS
+    ),
+    "extrapolation.noisy_quadratic.outer_rates": lambda draw: draw(
+        SIZES, {1: GOES, 8: 2 * GOES}, GOES, 0.3
+    ),
+    "extrapolation.noisy_quadratic.relative_steps": lambda draw: draw(SIZES, NAMED),
+    "extrapolation.noisy_quadratic.stability": lambda draw: draw(GOES, {0.0: GOES, 0.9: 2 * GOES}),
     "networks.bridge.on_the_way": lambda draw: draw(
         SIZES - 1, TWO.T, TWO.T, FALLS, FALLS, ["a", "b"]
     ),
