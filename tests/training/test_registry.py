@@ -17,6 +17,7 @@ from batchscaling.figures.style import LOOKS
 from batchscaling.registry import METHODS
 from batchscaling.training import OPTIMIZERS, TASKS, Range, Task
 
+ROOT = Path(__file__).parents[2]
 FILE = """
 from batchscaling._validation import positive
 from batchscaling.training.optimizers.base import Optimizer, no_state
@@ -93,6 +94,12 @@ def test_a_method_is_one_file_and_one_entry(tmp_path):
     assert done.stdout.splitlines()[-1] == "['sign of SGD']"
     assert (tmp_path / "sweep.png").stat().st_size > 0
     assert len(load_results(tmp_path / "sweep")) == 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_api_page_shows_each_method(name):
+    page = (ROOT / "chapters" / "appendix" / "api.md").read_text("utf-8")
+    assert f"autodata:: batchscaling.training.optimizers.{METHODS[name].optimizer}\n" in page
 
 
 def test_the_command_line_names_the_methods(capsys):
