@@ -50,14 +50,31 @@ def test_a_master_has_its_parts(path):
     assert "axes" in text and "Derive" in text
 
 
+@masters
+def test_a_marked_line_is_a_whole_statement(path):
+    """Only marked lines are taken out: a statement of several lines needs a block."""
+    for cell in cells(path):
+        for line in cell.source.splitlines():
+            if line.endswith("# SOLUTION"):
+                ast.parse(line.strip())
+
+
+@masters
+def test_a_student_notebook_is_whole(path, built):
+    for cell in cells(built / path.stem / "student" / path.name):
+        if cell.cell_type == "code" and "%pip" not in cell.source:
+            ast.parse(cell.source)
+
+
 def secret_lines(path):
     """Lines of a master that no student may see, without those that stand elsewhere in it too."""
     secret, shown, hidden = set(), set(), False
     for cell in cells(path):
         if cell.cell_type == "raw":
             hidden = cell.source.startswith("# BEGIN SOLUTION")
-        elif "hidden: true" in cell.source:
-            secret |= {*lines(ast.unparse(ast.parse(cell.source))), *lines(cell.source)}
+        elif "# BEGIN TEST CONFIG" in cell.source:
+            test = lines(ast.unparse(ast.parse(cell.source))) | lines(cell.source)
+            (secret if "hidden: true" in cell.source else shown).update(test)
         elif cell.cell_type == "markdown" and hidden:
             secret |= lines(cell.source)
         else:
@@ -68,16 +85,8 @@ def secret_lines(path):
                 elif inside or line.endswith("# SOLUTION"):
                     secret |= lines(line)
                 else:
-                    shown |= lines(line) | lines(ast_of_line(line))
+                    shown |= lines(line)
     return secret - shown
-
-
-def ast_of_line(line):
-    """The line as otter-grader writes it, or nothing if it is only a part of a statement."""
-    try:
-        return ast.unparse(ast.parse(line.strip()))
-    except SyntaxError:
-        return ""
 
 
 def lines(source):
