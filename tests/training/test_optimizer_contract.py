@@ -36,6 +36,7 @@ from batchscaling.training import (
 )
 from batchscaling.training.data import generator
 from batchscaling.training.models.taps import Diagonal
+from batchscaling.training.optimizers.base import no_state
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 
@@ -128,6 +129,16 @@ def test_drawn_numbers_are_each_trials_own(data, model):
     plain = train(data, model, sgd, grid([0, 1, 2], lr=[0.05, 0.2]), batch_size=16, max_steps=15)
     still = run(grid([0, 1, 2], lr=[0.05, 0.2], radius=0.0))
     np.testing.assert_array_equal(still.loss, plain.loss)
+
+
+def test_queries_of_a_chain_follow_each_other_from_the_parameters():
+    def moved(query):
+        return Optimizer(no_state, lambda g, s, p, h: (g, s), {}, query=query)
+
+    doubled = moved(lambda params, state, hyper, drawn: {n: 2 * p for n, p in params.items()})
+    shifted = moved(lambda params, state, hyper, drawn: {n: p + 1 for n, p in params.items()})
+    point = chain(doubled, shifted).query({"w": torch.ones(2)}, ({}, {}), {}, ((), ()))
+    assert torch.equal(point["w"], torch.full((2,), 3.0))
 
 
 def test_weights_only_passes_query_and_draw_of_weights():
