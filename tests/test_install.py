@@ -15,6 +15,8 @@ import pytest
 import batchscaling
 from tools import address, book
 
+pytestmark = pytest.mark.timeout(900)
+
 PARTS = ["chapters", "data", "lib", "_config.yml", "LICENSE", "MANIFEST.in", "README.md"]
 PARTS += ["pyproject.toml", "setup.py"]
 DROPPED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")

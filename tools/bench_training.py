@@ -22,12 +22,12 @@ from batchscaling.training import (
     digits,
     grid,
     heavy_ball,
-    loop,
     mlp,
     run_cell,
     simple_cnn,
     train,
 )
+from batchscaling.training.evaluation import Evaluation
 
 TURNS = 7
 TRIALS = 64
@@ -108,7 +108,7 @@ def evaluation_share(steps=1000, **options):
 
 def share_of_cells(batch_size):
     """Return the time of a search of digits with its final, and the part of its evaluations."""
-    plain, spent = loop._Program.evaluate, []
+    plain, spent = Evaluation.mean, []
 
     def timed(*arguments):
         start = time.perf_counter()
@@ -116,7 +116,7 @@ def share_of_cells(batch_size):
         spent.append(time.perf_counter() - start)
         return result
 
-    with mock.patch.object(loop._Program, "evaluate", timed):
+    with mock.patch.object(Evaluation, "mean", timed):
         whole = seconds(lambda: run_cell(Cell("digits-mlp", "heavy_ball", batch_size)))
     return whole, sum(spent) / whole
 

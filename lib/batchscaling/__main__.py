@@ -106,7 +106,8 @@ def _data(options):
 
 
 def _sweep(options):
-    from batchscaling.training.sweeps import Cell, run_sweep
+    from batchscaling.training.cells import Cell
+    from batchscaling.training.sweeps import run_sweep
 
     cells = [
         Cell(

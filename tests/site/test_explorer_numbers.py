@@ -31,10 +31,9 @@ PROBLEM = NoisyQuadratic.harmonic(10_000).quantize(20)
 STEPS = [0, 1, 2, 3, 10, 57, 1000, 31_623, 10**6]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(visit, address):
     """Return a function that runs JavaScript with the explorers' modules of arithmetic."""
-    page = visit("chapters/intro.html").page
 
     def call(body, argument):
         code = f"""
@@ -45,9 +44,10 @@ def run(visit, address):
             {body}
         }}
         """
-        return page.evaluate(code, argument)
+        return seen.page.evaluate(code, argument)
 
-    return call
+    with visit("chapters/intro.html") as seen:
+        yield call
 
 
 def data_of(problem):

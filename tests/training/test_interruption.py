@@ -17,6 +17,7 @@ from batchscaling.curves import load_results
 from batchscaling.training import Cell, run_sweep
 
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("tiny_task"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX"),
 ]

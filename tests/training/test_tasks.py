@@ -7,7 +7,7 @@ from tiny import TINY
 
 from batchscaling.training import OPTIMIZERS, TASKS, Range, draw, hyperparameters
 from batchscaling.training.data import describe
-from batchscaling.training.loop import MEASURES
+from batchscaling.training.evaluation import MEASURES
 
 EVERY = {**TASKS, "tiny": TINY}
 every_task = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)

@@ -13,6 +13,7 @@ from batchscaling.curves import (
     measured,
     median_interval,
 )
+from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
     DataError,
@@ -28,8 +29,14 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import NoiseHistory, measure_noise
 from batchscaling.training.loop import evaluation_steps, train
+from batchscaling.training.losses import (
+    Loss,
+    bernoulli_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
+from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
     from_module,
@@ -48,6 +55,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
+    Look,
     Optimizer,
     accumulator,
     adam,
@@ -73,27 +81,31 @@ from batchscaling.training.schedules import (
     step_drops,
 )
 from batchscaling.training.search import Range, draw, hyperparameters, join
-from batchscaling.training.sweeps import Cell, run_cell, run_sweep
+from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
+from batchscaling.training.workers import Exchange, local_steps, synchronous
 
 __all__ = [
-    "OPTIMIZERS",
-    "TASKS",
     "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
     "Data",
     "DataError",
+    "Exchange",
     "FlipCrop",
+    "Look",
+    "Loss",
     "Model",
     "NoiseHistory",
+    "OPTIMIZERS",
     "Objective",
     "Optimizer",
     "Range",
     "Schedule",
     "Summary",
+    "TASKS",
     "Task",
     "TrialResults",
     "Trials",
@@ -101,10 +113,12 @@ __all__ = [
     "adam",
     "adam_without_momentum",
     "batches",
+    "bernoulli_cross_entropy",
     "bootstrap_interval",
     "chain",
     "cifar10",
     "constant",
+    "cross_entropy",
     "decoupled_weight_decay",
     "digits",
     "draw",
@@ -117,17 +131,18 @@ __all__ = [
     "from_module",
     "from_npz",
     "from_phases",
-    "grid",
     "gradient_products",
+    "grid",
     "heavy_ball",
-    "hyperparameters",
     "hessian_product",
+    "hyperparameters",
     "join",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "local_steps",
     "lstm",
     "measure_noise",
     "measured",
@@ -137,8 +152,8 @@ __all__ = [
     "multi30k",
     "multiply_schedules",
     "nesterov",
-    "resnet",
     "per_example_gradients",
+    "resnet",
     "resnet20",
     "resnet32",
     "resnet8",
@@ -147,8 +162,10 @@ __all__ = [
     "sgd",
     "simple_cnn",
     "softmax_regression",
+    "squared_error",
     "step_drops",
     "summarise",
+    "synchronous",
     "tiny_shakespeare",
     "train",
     "transformer",

@@ -2,7 +2,7 @@
 
 from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
-from batchscaling.training.optimizers.base import Optimizer, chain, fix, weights_only
+from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, weights_only
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
@@ -10,6 +10,7 @@ from batchscaling.training.optimizers.sgd import sgd
 from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay, weight_decay
 
 __all__ = [
+    "Look",
     "Optimizer",
     "accumulator",
     "adam",

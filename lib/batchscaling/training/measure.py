@@ -1,31 +1,26 @@
-"""Gradient noise of real networks during training; `batchscaling.curvature` has it at a point.
+"""Gradient noise during training, from the norms of workers' gradients.
 
 What is measured here goes to the estimators of `batchscaling.noise`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from batchscaling._validation import integer, reject
 from batchscaling.noise import two_batch_estimates
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.device import check_device, one_thread
+from batchscaling.training.evaluation import Evaluation
 from batchscaling.training.fit import check_fit
-from batchscaling.training.loop import (
-    AT_ONCE,
-    _check_device,
-    _check_hyper,
-    _draw,
-    _in_company,
-    _one_thread,
-    _Program,
-    _Stream,
-    _take,
-    evaluation_steps,
-)
+from batchscaling.training.loop import AT_ONCE, check_hyper, check_pieces, evaluation_steps
+from batchscaling.training.losses import cross_entropy
+from batchscaling.training.program import Program
 from batchscaling.training.schedules import constant
+from batchscaling.training.workers import shared_mean, synchronous
 
 
 @dataclass(frozen=True)
@@ -118,51 +113,48 @@ def measure_noise(
     if batch_size % (parts * model.ghost_size):
         allowed = f"a divisor of batch_size, {batch_size}, that tears no ghost batch"
         reject("parts", parts, allowed)
-    device = _check_device(device)
-    at_once = integer("at_once", at_once, 3 * model.ghost_size)
-    hyper = _check_hyper(optimizer, schedule, trials, device)
+    device, pieces = check_device(device), check_pieces(at_once, model)
+    hyper = check_hyper(optimizer, schedule, trials, device)
     check_fit(data, model)
 
-    program = _InParts(data.to(device), model, optimizer, 0.0, at_once, False)
-    program.count, program.norms = parts, []
-    count = len(trials.seeds)
-    rows = _in_company(np.arange(count))
-    program.start(trials.seeds[rows], _take(hyper, rows))
-    streams = {seed: _Stream(seed, data, batch_size) for seed in trials.seeds.tolist()}
-    norms = np.empty((2, count, max_steps))
-    loss, accuracy = np.empty((2, count, len(steps)))
-    observed, now = [], 0
-    with _one_thread():
-        for column, end in enumerate(steps.tolist()):
-            for step in range(now, end):
-                program.advance(_draw(streams, trials.seeds[rows], 1), step, schedule)
-                norms[:, :, step] = torch.cat(program.norms, dim=1)[:, :count].cpu()
-                program.norms.clear()
-            now = end
-            scores = program.evaluate("validation", np.arange(count))
-            loss[:, column], _, accuracy[:, column] = scores
+    data, norms = data.to(device), _Norms()
+    exchange = replace(synchronous(parts), gradients=norms.mean)
+    program = Program(data, model, optimizer, pieces, schedule=schedule, exchange=exchange)
+    program.start(trials.seeds, hyper, batch_size)
+    evaluation = Evaluation(data, model, cross_entropy, pieces)
+    scores, observed, rows = [], [], np.arange(len(trials.seeds))
+    with one_thread():
+        for step in program.visit(steps.tolist(), tqdm(disable=True)):
+            params = program.readout()
+            scores.append(evaluation.mean(params, "validation", rows))
             if observe is not None:
-                params = {name: p[:count].clone() for name, p in program.rows[0].items()}
-                observed.append(observe(end, params))
+                observed.append(observe(step, {name: p.clone() for name, p in params.items()}))
+    loss, _, accuracy = np.stack(scores, axis=-1)
+    small, large = norms.by_step(len(rows), max_steps)
     return NoiseHistory(
-        batch_size // parts, batch_size, norms[0], norms[1], steps, loss, accuracy, observed
+        batch_size // parts, batch_size, small, large, steps, loss, accuracy, observed
     )
 
 
-class _InParts(_Program):
-    """A program whose batches are cut into `count` parts, and which records in `norms`."""
+class _Norms:
+    """Records squared norms of the gradients that workers exchange."""
 
-    def _gradients(self, params, index, changes=None):
-        cut = [index.chunk(self.count, dim=1)]
-        if changes is not None:
-            cut.append(changes.chunk(self.count, dim=1))
-        each = [super(_InParts, self)._gradients(params, *part) for part in zip(*cut, strict=True)]
-        mean = {name: sum(g[name] for g in each) / self.count for name in params}
-        small = sum(_square(grads) for grads in each) / self.count
-        self.norms.append(torch.stack([small, _square(mean)]))
+    def __init__(self):
+        self._small, self._large = [], []
+
+    def mean(self, grads):
+        """Return the mean over the workers for each, and record its norm and the mean of theirs."""
+        mean = shared_mean(grads)
+        self._small.append(_square(grads).mean(1))
+        self._large.append(_square({name: g[:, :1] for name, g in mean.items()})[:, 0])
         return mean
+
+    def by_step(self, trials, steps):
+        """Return both norms, each of shape (trials, steps): parts of trials came in turn."""
+        for norms in (self._small, self._large):
+            yield torch.cat(norms).reshape(steps, -1)[:, :trials].T.cpu().numpy()
 
 
 def _square(grads):
-    """Return each row's squared norm over all tensors, in double precision."""
-    return sum(g.double().square().flatten(1).sum(1) for g in grads.values())
+    """Return each worker's squared norm over all tensors, in double precision."""
+    return sum(g.double().square().flatten(2).sum(2) for g in grads.values())
