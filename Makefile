@@ -9,7 +9,7 @@ EXECUTED := _build/.executed
 files = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' \
 	-not -path '*.egg-info/*' 2>/dev/null)
 
-.PHONY: help book serve lab test bench gpu-check refresh retarget clean
+.PHONY: help book serve lab test bench gpu-check refresh assignments grade check-classroom retarget clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -43,6 +43,16 @@ refresh: $(INSTALLED)  ## Execute all chapters in place and write what pages tak
 	$(BIN)/python -m tools.refresh
 	$(BIN)/python -m tools.claims
 
+assignments: $(INSTALLED)  ## Make student notebooks, solutions and autograders from the masters
+	$(BIN)/python -m tools.classroom.generate
+
+grade: assignments  ## Grade a class: SUBMISSIONS=folder [ASSIGNMENT=name] [OUT=folder] [UNSANDBOXED=yes]
+	$(BIN)/python -m tools.classroom.grade $(SUBMISSIONS) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT)) \
+		$(if $(OUT),--out $(OUT)) $(if $(UNSANDBOXED),--unsandboxed)
+
+check-classroom: $(INSTALLED)  ## Check every assignment and the grader against wrong and hostile notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m classroom -n 2 --dist worksteal tests/classroom
+
 retarget: $(INSTALLED)  ## Change the repository's address everywhere: URL=https://github.com/...
 	$(BIN)/python -m tools.address $(URL)
 
@@ -51,7 +61,7 @@ clean:  ## Remove what was built, but not .venv
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster,classroom]'
 	touch $@
 
 # Every chapter's cached result is stale once the library or an installed version changes.

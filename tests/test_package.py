@@ -11,6 +11,7 @@ import batchscaling
 
 WITHOUT_TORCH = [
     "batchscaling",
+    "batchscaling.registry",
     "batchscaling.nqm",
     "batchscaling.noise",
     "batchscaling.curves",

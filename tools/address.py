@@ -20,6 +20,7 @@ PLACES = (
     ".github/**/*.yml",
     "chapters/**/*.md",
     "chapters/**/*.ipynb",
+    "assignments/*.ipynb",
     "lib/**/*.py",
     "lib/**/*.js",
 )

@@ -22,7 +22,7 @@ LONGEST_CELL = 20  # lines
 MEDIAN_CELL = 8  # lines; about 6 is the aim
 SIGNIFICANT_DIGITS = 4
 SHORTEST_ALT = 20  # characters
-WITHOUT_TORCH = ("nqm",)  # folders whose chapters a reader runs without torch
+WITHOUT_TORCH = ("nqm", "extrapolation")  # folders whose chapters a reader runs without torch
 
 BOX = re.compile(
     r"(`{3,}|:{3,})\{admonition\} What you will learn\n:class: note chapter-box\n(?P<body>.*?)\1",

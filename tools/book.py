@@ -25,6 +25,16 @@ def chapters(root=ROOT):
     return [file for file in files if file.exists()]
 
 
+def assignments(root=ROOT):
+    """Return the paths of the assignments' master notebooks."""
+    return sorted((root / "chapters" / "assignments").glob("*.ipynb"))
+
+
+def notebooks(root=ROOT):
+    """Return the paths of all notebooks that are stored with outputs."""
+    return chapters(root) + assignments(root)
+
+
 def name(path):
     """Return the short name of the chapter at `path`, such as ``"nqm/01_sgd"``."""
     return f"{path.parent.name}/{path.stem}"

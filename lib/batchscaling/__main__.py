@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchscaling import _validation as check
 from batchscaling._errors import Failure, InputError
+from batchscaling.registry import METHODS
 
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
 # Exit statuses: a failure, that of argparse, those of shells after Ctrl-C and a closed pipe.
@@ -67,7 +68,7 @@ def _parser():
 
     sweep = commands.add_parser("sweep", help="search hyperparameters at many batch sizes")
     sweep.add_argument("--task", required=True, help="such as digits-mlp")
-    sweep.add_argument("--optimizer", required=True, nargs="+", help="such as sgd heavy_ball")
+    sweep.add_argument("--optimizer", required=True, nargs="+", help=f"of {', '.join(METHODS)}")
     sweep.add_argument("--batch-size", required=True, nargs="+", type=int)
     sweep.add_argument("--trials", type=int, default=64, help="settings for each cell (64)")
     sweep.add_argument("--seeds", type=int, default=2, help="seeds for each setting (2)")

@@ -45,6 +45,12 @@ KNOBS = {  # by name in Python, in the order of the page
         "batch_size": "Batch size",
         "momentum": "Momentum",
     },
+    "PlaneExplorer": {
+        "lr": "Learning rate",
+        "momentum": "Momentum",
+        "extrapolation": "Extrapolation rate",
+        "roundness": "Roundness",
+    },
 }
 BUTTONS = {"RiskExplorer": ["Keep this curve", "Reset"]}
 WIDTHS = (1280, 768, 390)

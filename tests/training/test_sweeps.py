@@ -10,6 +10,7 @@ import pytest
 from tiny import TINY
 
 from batchscaling.__main__ import _parser
+from batchscaling.ranges import EDGE
 from batchscaling.training import (
     OPTIMIZERS,
     TASKS,
@@ -26,7 +27,6 @@ from batchscaling.training import (
 from batchscaling.training import cells as cells_module
 from batchscaling.training import sweeps as module
 from batchscaling.training.cells import FINAL, FRESH, LONGEST, SEARCH
-from batchscaling.training.search import EDGE
 from batchscaling.training.sweeps import summary
 
 pytestmark = pytest.mark.usefixtures("tiny_task")

@@ -13,6 +13,7 @@ from batchscaling.curves import (
     measured,
     median_interval,
 )
+from batchscaling.ranges import Range, join
 from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
@@ -62,11 +63,18 @@ from batchscaling.training.optimizers import (
     adam_without_momentum,
     chain,
     decoupled_weight_decay,
+    diagonal_fisher,
+    extrap_sgd,
     fix,
     heavy_ball,
+    kfac,
+    kfac_preconditioner,
+    kfac_without_momentum,
     lars,
     layer_rate,
     nesterov,
+    nesterov_lookahead,
+    perturbed,
     sgd,
     weight_decay,
     weights_only,
@@ -80,7 +88,7 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters, join
+from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
@@ -120,9 +128,11 @@ __all__ = [
     "constant",
     "cross_entropy",
     "decoupled_weight_decay",
+    "diagonal_fisher",
     "digits",
     "draw",
     "evaluation_steps",
+    "extrap_sgd",
     "fashion_mnist",
     "first_crossing",
     "fit_hyperbola",
@@ -137,6 +147,9 @@ __all__ = [
     "hessian_product",
     "hyperparameters",
     "join",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "linear_decay",
@@ -152,7 +165,9 @@ __all__ = [
     "multi30k",
     "multiply_schedules",
     "nesterov",
+    "nesterov_lookahead",
     "per_example_gradients",
+    "perturbed",
     "resnet",
     "resnet20",
     "resnet32",

@@ -8,9 +8,10 @@ import numpy as np
 from batchscaling._validation import integer, one_of
 from batchscaling.curves.records import file_name
 from batchscaling.curves.results import acts
+from batchscaling.ranges import join
 from batchscaling.training.loop import train
 from batchscaling.training.provenance import provenance
-from batchscaling.training.search import draw, hyperparameters, join
+from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.tasks import OPTIMIZERS, TASKS
 from batchscaling.training.trials import Trials
 

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
-from batchscaling.training.models.taps import layer_moments
+from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 from batchscaling.training.rows import at_least_two, column, join, take
 from batchscaling.training.schedules import constant
 
@@ -239,7 +239,8 @@ class Program:
             check, self._checked = not self._checked, True
             moments = layer_moments(self.model, params, part["inputs"], slopes, check=check)
             total = moments if total is None else tree_map(torch.add, total, moments)
-        return tree_map(lambda tensor: tensor / column(part["counted"], tensor), total)
+        examples = batch["index"].shape[1]
+        return {name: _mean(m, examples, part["counted"]) for name, m in total.items()}
 
     def _parts(self, batch):
         """Yield inputs, labels and sampled numbers of a batch's parts, and the whole's labels."""
@@ -264,6 +265,17 @@ class Program:
 
     def _by_row(self, tensors):
         return {name: tensor.flatten(0, 1) for name, tensor in tensors.items()}
+
+
+def _mean(moment, examples, labels):
+    """Return the moment of an example's inputs, and of a label's slopes.
+
+    Their product is the Fisher matrix of the mean loss of a label, however many labels an example
+    has: an example's slopes are those of all of its labels.
+    """
+    if isinstance(moment, Kronecker):
+        return Kronecker(moment.inputs / examples, moment.outputs / column(labels, moment.outputs))
+    return Diagonal(moment.squares / column(labels, moment.squares))
 
 
 def _averaged(average, params, decay):

@@ -157,7 +157,7 @@ class _ByWeight(_Bilinear):
         return _Convolve.apply(images, weight, about)
 
 
-class _ByRows(Function):
+class ByRows(Function):
     """A function that takes any leading dimensions, so the rows of ``vmap`` as one more."""
 
     @classmethod
@@ -170,7 +170,7 @@ class _ByRows(Function):
         return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
 
-class _Largest(_ByRows):
+class _Largest(ByRows):
     """The largest of each square, whether it is in the left column, and whether in the top row."""
 
     @staticmethod
@@ -195,7 +195,7 @@ class _Largest(_ByRows):
         return _Pick.apply(tangent, *ctx.saved_tensors), None, None
 
 
-class _Linear(_ByRows):
+class _Linear(ByRows):
     """A linear function of a tensor, for given columns and rows of the largest pixels."""
 
     @staticmethod

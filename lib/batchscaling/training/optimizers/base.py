@@ -33,8 +33,10 @@ class Look:
         At least 1.
     fold : callable
         ``fold(moments, state, hyper)`` returns the new state. `moments` is what
-        `batchscaling.training.models.taps.layer_moments` returns, divided by the number of labels
-        that count: a `Kronecker` pair for each layer, a `Diagonal` for each other parameter.
+        `batchscaling.training.models.taps.layer_moments` returns: a `Kronecker` pair for each
+        layer, a `Diagonal` for each other parameter. Moments of inputs are divided by the number
+        of examples, the others by that of labels that count, so that they make the Fisher matrix
+        of the mean loss of a label.
     """
 
     every: int

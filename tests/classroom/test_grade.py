@@ -1,0 +1,112 @@
+"""Grading a class: the table, the pages, going on after an interruption."""
+
+import csv
+import json
+import shutil
+
+import nbformat
+import pytest
+
+from tests.classroom.test_hostile import needs_bubblewrap
+from tools.classroom import grade, report, sandbox
+
+HOSTILE_ANSWER = "<script>alert('x')</script> because $\\alpha < 2/h$"
+
+
+def rows(out):
+    with (out / "grades.csv").open(encoding="utf-8") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def graded(built, tmp_path_factory):
+    """A small class, graded once."""
+    folder, out = tmp_path_factory.mktemp("class"), tmp_path_factory.mktemp("out")
+    solved = nbformat.read(built / "sgd" / "solution" / "sgd.ipynb", as_version=4)
+    for cell in solved.cells:
+        if "**Rubric**" in cell.source:
+            cell.source = HOSTILE_ANSWER
+    (folder / "ann").mkdir()
+    nbformat.write(solved, folder / "ann" / "sgd.ipynb")
+    shutil.copy(built / "sgd" / "student" / "sgd.ipynb", folder / "=1+1.ipynb")
+    (folder / "none.ipynb").write_bytes(b"")
+    status = grade.main([str(folder), "--built", str(built), "--out", str(out)])
+    return folder, out, status
+
+
+@needs_bubblewrap
+def test_a_class_gets_its_points(graded):
+    _, out, status = graded
+    found = rows(out)
+    assert status == 0 and list(found) == ["'=1+1", "ann", "none"]
+    assert found["ann"]["automatic (of 18)"] == "18"
+    assert [found["ann"][f"q{i} (of 3)"] for i in range(1, 7)] == ["3"] * 6
+    assert found["ann"]["q7 (written, of 2)"] == ""
+    assert found["'=1+1"]["automatic (of 18)"] == found["none"]["automatic (of 18)"] == "0"
+    assert found["none"]["notes"] == "the file is empty"
+
+
+@needs_bubblewrap
+def test_a_page_shows_the_answer_beside_the_rubric(graded):
+    _, out, _ = graded
+    (page,) = (path.read_text() for path in (out / "reports").glob("ann-*.html"))
+    assert "&lt;script&gt;" in page and "<script" not in page
+    assert "explains both parts by noise" in page  # the rubric
+    assert "data:image/png;base64," in page
+    assert "Replace each" not in page  # a text of the notebook itself
+
+
+@needs_bubblewrap
+def test_what_is_graded_is_not_graded_again(graded, built, monkeypatch, capsys):
+    folder, out, _ = graded
+    before = rows(out)
+    started = []
+    run = grade.subprocess.run
+    monkeypatch.setattr(grade.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
+    (result,) = (out / "results").glob("none-*.json")
+    result.unlink()
+    shutil.copy(built / "sgd" / "student" / "sgd.ipynb", folder / "late.ipynb")
+    grade.main([str(folder), "--built", str(built), "--out", str(out), "--assignment", "sgd"])
+    assert sum("tools.classroom.one" in call[0] for call in started) == 2
+    found = rows(out)
+    assert {name: found[name] for name in before} == before and "late" in found
+
+
+@needs_bubblewrap
+def test_a_grader_that_fails_is_no_zero_and_stops_nobody(built, tmp_path, monkeypatch):
+    for name in ("ann", "bob"):
+        shutil.copy(built / "sgd" / "student" / "sgd.ipynb", tmp_path / f"{name}.ipynb")
+    monkeypatch.setattr(grade, "PATIENCE", 0.05)
+    status = grade.main([str(tmp_path), "--built", str(built), "--out", str(tmp_path / "out")])
+    assert "ann: not graded in" in status and "bob: not graded in" in status
+    assert rows(tmp_path / "out")["ann"]["automatic (of 18)"] == "not graded"
+
+
+def test_without_a_known_assignment_it_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "isolation_available", lambda: True)
+    (tmp_path / "a.ipynb").write_text("{}")
+    assert "--assignment" in grade.main([str(tmp_path)])
+    assert "is no folder" in grade.main([str(tmp_path / "absent")])
+
+
+@pytest.mark.parametrize("value", ["=1", "+1", "-1", "@x", "\t=1"])
+def test_no_cell_of_the_table_is_a_formula(value):
+    assert report.harmless(value) == f"'{value}"
+
+
+def test_only_png_is_shown_as_a_figure():
+    assert report.is_png("iVBORw0KGgoAAAA=")
+    for text in ("", "AAAA", "iVBORw0KGgo='><script>", "PHN2Zz4="):
+        assert not report.is_png(text)
+
+
+def test_a_key_changes_with_tests_and_isolation(built, tmp_path):
+    shutil.copytree(built / "sgd", tmp_path / "sgd")
+    one = grade.state(tmp_path / "sgd", True)
+    assert one == grade.state(tmp_path / "sgd", True) != grade.state(tmp_path / "sgd", False)
+    test = tmp_path / "sgd" / "grading" / "tests" / "q1.py"
+    test.write_text(test.read_text() + "\n")
+    assert grade.state(tmp_path / "sgd", True) != one
+    assert grade.stored(tmp_path / "absent.json", one) is None
+    (tmp_path / "x.json").write_text(json.dumps({"key": "other"}))
+    assert grade.stored(tmp_path / "x.json", one) is None
