@@ -6,7 +6,7 @@ from batchscaling import _validation as check
 from batchscaling.training.fit import check_examples
 
 
-def checked(model, params, inputs, labels, *, single=False):
+def checked(model, params, inputs, labels, loss, *, single=False):
     """Return parameters, inputs and labels to compute with, real inputs as precise as parameters.
 
     With `single`, gradients are of single examples.
@@ -23,34 +23,21 @@ def checked(model, params, inputs, labels, *, single=False):
     dtype = next(iter(params.values())).dtype
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         inputs = inputs.to(dtype)
-    check_examples(model, params, inputs, labels)
+    check_examples(model, params, inputs, labels, loss=loss)
     return params, inputs, labels
 
 
-def counted(labels):
-    """Return how many labels count, at least 1."""
-    return (labels >= 0).sum().clamp(min=1)
+def counted(loss, labels):
+    """Return how many rows count, at least 1."""
+    return loss.counts(labels).sum().clamp(min=1)
 
 
-def cross_entropies(outputs, labels):
-    """Return -log softmax(outputs)[label], and zero for label -1."""
-    picked = outputs.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (outputs.logsumexp(-1) - picked) * (labels >= 0)
+def mean_loss(loss, outputs, labels):
+    """Return the mean loss over the rows that count."""
+    return loss.scores(outputs, labels)[0].sum() / counted(loss, labels)
 
 
-def mean_loss(outputs, labels):
-    """Return the mean cross-entropy over the labels that count."""
-    return cross_entropies(outputs, labels).sum() / counted(labels)
-
-
-def slopes(outputs, labels):
-    """Return the derivative of the sum of all cross-entropies by the outputs."""
-    hits = torch.nn.functional.one_hot(labels.clamp(min=0), outputs.shape[-1])
-    return (outputs.softmax(-1) - hits) * (labels >= 0)[..., None]
-
-
-def sampled(outputs, labels, rng):
-    """Return labels drawn from the model's own probabilities; -1 stays -1."""
-    chances = outputs.softmax(-1).flatten(0, -2).cpu()
-    drawn = torch.multinomial(chances, 1, generator=rng).view_as(labels).to(labels.device)
-    return torch.where(labels >= 0, drawn, labels)
+def sampled_slope(loss, outputs, labels, rng):
+    """Return the slope for labels that the model itself draws; zero in rows that do not count."""
+    uniform = torch.rand(outputs.shape, generator=rng, dtype=outputs.dtype).to(outputs.device)
+    return loss.sampled_slope(outputs, uniform) * loss.counts(labels)[..., None]

@@ -10,12 +10,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch.func import jacrev, vmap
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import checked, counted, sampled, slopes
+from batchscaling.curvature._arguments import checked, counted, sampled_slope
 from batchscaling.curvature.products import FISHERS
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 
 
@@ -32,8 +34,9 @@ def kronecker_factors(
     samples=1,
     seed=0,
     chunk=256,
+    loss=cross_entropy,
 ):
-    r"""Return the Kronecker factors of the Fisher matrix of the mean cross-entropy.
+    r"""Return the Kronecker factors of the Fisher matrix of the mean loss.
 
     The block of a layer's weights is close to the Kronecker product of both factors, the inputs'
     first, where the layer's matrix, as `as_matrix` returns it, is flattened row by row.
@@ -46,7 +49,7 @@ def kronecker_factors(
     params : dict of torch.Tensor
         Of one trial.
     inputs, labels : torch.Tensor, shape (n, ...)
-        Labels of -1 do not count. Only an empirical Fisher matrix depends on what the others are.
+        Only an empirical Fisher matrix depends on what they are, but for rows that do not count.
     fisher : {"sampled", "exact", "empirical"}
         As `fisher_product` describes.
     sharing : {"expand", "reduce"}
@@ -57,6 +60,7 @@ def kronecker_factors(
         Of the draws.
     chunk : int
         Examples at once, at least 1. Ghost batches are never torn.
+    loss : Loss
 
     Returns
     -------
@@ -73,15 +77,17 @@ def kronecker_factors(
     check.one_of("fisher", fisher, FISHERS)
     samples, chunk = check.integer("samples", samples, 1), check.integer("chunk", chunk, 1)
     rng = torch.Generator().manual_seed(check.integer("seed", seed, 0))
-    params, inputs, labels = checked(model, params, inputs, labels, single=fisher != "sampled")
+    params, inputs, labels = checked(
+        model, params, inputs, labels, loss, single=fisher != "sampled"
+    )
     rows = {name: p[None] for name, p in params.items()}
     chunk = max(chunk // model.ghost_size, 1) * model.ghost_size
     total = {}
     for some, some_labels in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-        chosen = partial(_slopes, some_labels[None], fisher, samples, rng)
+        chosen = partial(_slopes, loss, some_labels[None], fisher, samples, rng)
         options = {"sharing": sharing, "check": not total}
         total = _sum(total, layer_moments(model, rows, some[None], chosen, **options))
-    return {name: _mean(found, len(inputs), counted(labels)) for name, found in total.items()}
+    return {name: _mean(found, len(inputs), counted(loss, labels)) for name, found in total.items()}
 
 
 @undisturbed
@@ -110,28 +116,34 @@ def _eigenvalues(side):
     return torch.linalg.eigvalsh(side) if side.ndim == 2 else side
 
 
-def _slopes(labels, fisher, samples, rng, outputs):
+def _slopes(loss, labels, fisher, samples, rng, outputs):
     """Yield derivatives of the losses by the outputs, for the labels that `fisher` says."""
     if fisher == "empirical":
-        yield slopes(outputs, labels)
+        yield loss.slope(outputs, labels)
     elif fisher == "sampled":
         for _ in range(samples):
-            yield slopes(outputs, sampled(outputs, labels, rng)) / samples**0.5
+            yield sampled_slope(loss, outputs, labels, rng) / samples**0.5
     else:
-        yield from _every_label(outputs, labels)
+        yield from _roots(loss, outputs, labels)
 
 
-def _every_label(outputs, labels):
-    """Yield the derivatives for each label at each position, times the root of its probability."""
-    roots = outputs.softmax(-1).sqrt()
-    places = torch.zeros_like(labels).flatten(2) if labels.ndim > 2 else labels[..., None]
-    for place in range(places.shape[2]):
-        here = torch.zeros_like(places, dtype=torch.bool)
-        here[..., place] = True
-        here = here.view_as(labels) & (labels >= 0)
-        for label in range(outputs.shape[-1]):
-            wanted = torch.where(here, label, -1)
-            yield slopes(outputs, wanted) * roots[..., label, None]
+def _roots(loss, outputs, labels):
+    """Yield slopes whose squares add up to the Hessian by the outputs, position by position."""
+    counts = loss.counts(labels)
+    rows = labels.flatten(0, counts.ndim - 1)
+
+    def single(row, label):
+        return loss.scores(row[None], label[None])[0].sum()
+
+    curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), rows)
+    values, vectors = torch.linalg.eigh(curved)
+    roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
+    roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (1, examples, positions, …)
+    for place in range(roots.shape[2]):
+        for column in roots[:, :, place].unbind(-1):
+            slope = torch.zeros_like(roots[..., 0])
+            slope[:, :, place] = column
+            yield slope.view_as(outputs)
 
 
 def _sum(total, moments):

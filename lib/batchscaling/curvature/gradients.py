@@ -8,11 +8,12 @@ from batchscaling import _validation as check
 from batchscaling.curvature._arguments import checked, mean_loss
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.losses import cross_entropy
 
 
 @undisturbed
-def per_example_gradients(model, params, inputs, labels):
-    """Return the gradient of each example's cross-entropy.
+def per_example_gradients(model, params, inputs, labels, *, loss=cross_entropy):
+    """Return the gradient of each example's loss.
 
     Parameters
     ----------
@@ -22,6 +23,7 @@ def per_example_gradients(model, params, inputs, labels):
         Of one trial. Parameters in float64 give everything in float64.
     inputs, labels : torch.Tensor, shape (n, ...)
         An example with several labels has their mean, over those that count; zero where none does.
+    loss : Loss
 
     Returns
     -------
@@ -34,12 +36,14 @@ def per_example_gradients(model, params, inputs, labels):
         If the model has ghost batch normalisation, or inputs and labels do not fit each other or
         the model.
     """
-    return _each_gradient(model, *checked(model, params, inputs, labels, single=True))
+    return _each_gradient(model, *checked(model, params, inputs, labels, loss, single=True), loss)
 
 
 @undisturbed
 @kept_memory()
-def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256):
+def gradient_products(
+    model, params, inputs, labels, *, hessian=None, chunk=256, loss=cross_entropy
+):
     r"""Return the products of per-example gradients that `per_example_estimate` takes.
 
     Gradients are made in chunks, twice, and never kept all.
@@ -53,6 +57,7 @@ def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256)
         Hessian. It is called for every gradient.
     chunk : int
         Examples at once, at least 1.
+    loss : Loss
 
     Returns
     -------
@@ -66,11 +71,11 @@ def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256)
         As `per_example_gradients`, or if `chunk` is outside its range.
     """
     chunk = check.integer("chunk", chunk, 1)
-    params, inputs, labels = checked(model, params, inputs, labels, single=True)
+    params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
 
     def chunks():
         for some in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-            yield _each_gradient(model, params, *some).double().cpu().numpy()
+            yield _each_gradient(model, params, *some, loss).double().cpu().numpy()
 
     mean = sum(gradients.sum(axis=0) for gradients in chunks()) / len(inputs)
     curved_mean = mean if hessian is None else hessian(mean)
@@ -82,11 +87,11 @@ def gradient_products(model, params, inputs, labels, *, hessian=None, chunk=256)
     return np.concatenate(norms), np.concatenate(dots)
 
 
-def _each_gradient(model, params, inputs, labels):
+def _each_gradient(model, params, inputs, labels, loss):
     """Return the gradient of each example's loss, all arguments checked."""
 
-    def loss(params, example, label):
-        return mean_loss(model.apply(params, example[None]), label[None])
+    def single(params, example, label):
+        return mean_loss(loss, model.apply(params, example[None]), label[None])
 
-    grads = vmap(grad(loss), in_dims=(None, 0, 0))(params, inputs, labels)
+    grads = vmap(grad(single), in_dims=(None, 0, 0))(params, inputs, labels)
     return torch.cat([g.flatten(1) for g in grads.values()], dim=1)

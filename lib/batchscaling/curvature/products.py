@@ -12,22 +12,24 @@ import torch
 from torch.func import grad, jvp, vjp
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import checked, counted, mean_loss, sampled, slopes
+from batchscaling.curvature._arguments import checked, counted, mean_loss, sampled_slope
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.losses import cross_entropy
 
 FISHERS = ("exact", "sampled", "empirical")
 
 
 @undisturbed
-def hessian_product(model, params, inputs, labels):
-    """Return the function that multiplies vectors by the Hessian of the mean cross-entropy.
+def hessian_product(model, params, inputs, labels, *, loss=cross_entropy):
+    """Return the function that multiplies vectors by the Hessian of the mean loss.
 
     Parameters
     ----------
     model, params, inputs, labels
         As for `per_example_gradients`, with any model; all examples go through at once. The mean
-        is over all labels that count, and zero where none does. Lanczos' method should have
-        parameters in float64.
+        is over all rows of outputs that count, and zero where none does. Lanczos' method should
+        have parameters in float64.
+    loss : Loss
 
     Returns
     -------
@@ -41,8 +43,8 @@ def hessian_product(model, params, inputs, labels):
     ValueError
         If inputs and labels do not fit each other or the model.
     """
-    params, inputs, labels = checked(model, params, inputs, labels)
-    return hessian_product_of(lambda p: mean_loss(model.apply(p, inputs), labels), params)
+    params, inputs, labels = checked(model, params, inputs, labels, loss)
+    return hessian_product_of(lambda p: mean_loss(loss, model.apply(p, inputs), labels), params)
 
 
 @undisturbed
@@ -74,15 +76,15 @@ def hessian_product_of(function, params):
 
 
 @undisturbed
-def gauss_newton_product(model, params, inputs, labels):
+def gauss_newton_product(model, params, inputs, labels, *, loss=cross_entropy):
     r"""Return the function that multiplies vectors by the generalised Gauss-Newton matrix.
 
     It is :math:`J^\top H J`: J is the Jacobian of the outputs by the parameters, H the Hessian of
-    the mean cross-entropy by the outputs. For cross-entropy it is the Fisher matrix [1]_.
+    the mean loss by the outputs. For the losses of this library it is the Fisher matrix [1]_.
 
     Parameters
     ----------
-    model, params, inputs, labels
+    model, params, inputs, labels, loss
         As for `hessian_product`.
 
     Returns
@@ -99,9 +101,9 @@ def gauss_newton_product(model, params, inputs, labels):
     ----------
     .. [1] Martens (2020), New insights and perspectives on the natural gradient method, section 9.
     """
-    params, inputs, labels = checked(model, params, inputs, labels)
+    params, inputs, labels = checked(model, params, inputs, labels, loss)
     outputs = partial(_outputs, model, inputs)
-    return gauss_newton_product_of(outputs, lambda o: mean_loss(o, labels), params)
+    return gauss_newton_product_of(outputs, lambda o: mean_loss(loss, o, labels), params)
 
 
 @undisturbed
@@ -139,11 +141,11 @@ def gauss_newton_product_of(function, loss, params):
 
 
 @undisturbed
-def fisher_product(model, params, inputs, labels, *, fisher="exact", seed=0):
-    r"""Return the function that multiplies vectors by a Fisher matrix of the mean cross-entropy.
+def fisher_product(model, params, inputs, labels, *, fisher="exact", seed=0, loss=cross_entropy):
+    r"""Return the function that multiplies vectors by a Fisher matrix of the mean loss.
 
-    With :math:`g_n` the gradient of the sum of an example's losses, and M labels that count, it is
-    :math:`\frac1M \sum_n g_n g_n^\top`. The labels in :math:`g_n` differ:
+    With :math:`g_n` the gradient of the sum of an example's losses, and M rows of outputs that
+    count, it is :math:`\frac1M \sum_n g_n g_n^\top`. The labels in :math:`g_n` differ:
 
     - "exact": the mean over labels from the model itself, which is the Gauss-Newton matrix;
     - "sampled": one draw of labels from the model, whose mean is the exact one;
@@ -152,11 +154,11 @@ def fisher_product(model, params, inputs, labels, *, fisher="exact", seed=0):
     Parameters
     ----------
     model, params, inputs, labels
-        As for `hessian_product`; unless it is exact, without ghost batch normalisation. Labels of
-        -1 do not count.
+        As for `hessian_product`; unless it is exact, without ghost batch normalisation.
     fisher : {"exact", "sampled", "empirical"}
     seed : int
         Of the draw.
+    loss : Loss
 
     Returns
     -------
@@ -176,15 +178,18 @@ def fisher_product(model, params, inputs, labels, *, fisher="exact", seed=0):
     check.one_of("fisher", fisher, FISHERS)
     rng = torch.Generator().manual_seed(check.integer("seed", seed, 0))
     if fisher == "exact":
-        return gauss_newton_product(model, params, inputs, labels)
-    params, inputs, labels = checked(model, params, inputs, labels, single=True)
+        return gauss_newton_product(model, params, inputs, labels, loss=loss)
+    params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
     function = partial(_outputs, model, inputs)
     outputs, pull = vjp(function, params)
-    slope = slopes(outputs, sampled(outputs, labels, rng) if fisher == "sampled" else labels)
+    if fisher == "sampled":
+        slope = sampled_slope(loss, outputs, labels, rng)
+    else:
+        slope = loss.slope(outputs, labels)
 
     def linear(vector):
         _, tangent = jvp(function, (params,), (vector,))
-        along = (tangent * slope).flatten(1).sum(1) / counted(labels)
+        along = (tangent * slope).flatten(1).sum(1) / counted(loss, labels)
         return pull(slope * along.reshape(-1, *[1] * (slope.ndim - 1)))[0]
 
     return _product(linear, params)

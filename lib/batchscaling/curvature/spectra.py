@@ -5,6 +5,7 @@ from functools import partial
 from batchscaling import _validation as check
 from batchscaling.curvature.products import fisher_product, gauss_newton_product, hessian_product
 from batchscaling.spectrum import lanczos_spectrum
+from batchscaling.training.losses import cross_entropy
 
 MATRICES = {
     "hessian": hessian_product,
@@ -14,9 +15,18 @@ MATRICES = {
 
 
 def spectral_density(
-    model, params, inputs, labels, *, matrix="hessian", steps=50, probes=4, seed=0
+    model,
+    params,
+    inputs,
+    labels,
+    *,
+    matrix="hessian",
+    steps=50,
+    probes=4,
+    seed=0,
+    loss=cross_entropy,
 ):
-    """Return the spectrum of a curvature matrix of the mean cross-entropy.
+    """Return the spectrum of a curvature matrix of the mean loss.
 
     Parameters
     ----------
@@ -25,6 +35,7 @@ def spectral_density(
     matrix : {"hessian", "gauss_newton", "empirical_fisher"}
     steps, probes, seed
         As for `lanczos_spectrum`.
+    loss : Loss
 
     Returns
     -------
@@ -37,5 +48,5 @@ def spectral_density(
         If an argument is outside its range.
     """
     check.one_of("matrix", matrix, MATRICES)
-    product, dim = MATRICES[matrix](model, params, inputs, labels)
+    product, dim = MATRICES[matrix](model, params, inputs, labels, loss=loss)
     return lanczos_spectrum(product, dim, steps=steps, probes=probes, seed=seed)
