@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from jupyter_cache import get_cache
 
-from tools import anatomy, book, filled, refresh
+from tools import anatomy, book, filled, parallel, refresh
 from tools.measure import PeakMemory
 
 MEMORY = 1.2 * 2**30  # bytes; free Binder's size
@@ -20,8 +20,11 @@ SECONDS = 60  # of one chapter
 PART_SECONDS = {"noise": 240}  # of all chapters of a part; others have 120
 BUSY = 1.5  # the machine may be doing other things: `make bench` measures on a quiet one
 
+# The longest first.
 chapters = pytest.mark.parametrize(
-    "path", [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in book.chapters()]
+    "path",
+    sorted(book.chapters(), key=parallel.announced_seconds, reverse=True),
+    ids=book.name,
 )
 
 
@@ -39,6 +42,7 @@ def run_nbval(path, folder):
     return done, memory.peak
 
 
+@pytest.mark.timeout(1000)
 @chapters
 def test_stored_outputs_and_memory(path, tmp_path):
     done, peak = run_nbval(path, tmp_path)

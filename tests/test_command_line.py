@@ -11,8 +11,8 @@ import pytest
 
 from batchscaling.__main__ import main
 from batchscaling._errors import Failure, InputError
+from batchscaling.curves import measured
 from batchscaling.training.data import DataError
-from batchscaling.training.results import measured
 
 SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "heavy_ball", "--batch-size", "256"]
 QUICK = ["--trials=2", "--seeds=1", "--finalists=1", "--final-seeds=1", "--fresh=1"]
@@ -149,7 +149,7 @@ def test_own_errors_are_a_line_and_say_by_their_status_whose_fault_it_is(
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("batchscaling.training.results.load_results", fail)
+    monkeypatch.setattr("batchscaling.curves.results.load_results", fail)
     assert status("results") == code
     assert_one_line(capsys, str(error))
 
@@ -159,7 +159,7 @@ def test_a_fault_of_the_program_is_shown_as_one(monkeypatch, kind):
     def fail(*arguments):
         raise kind("operands could not be broadcast")
 
-    monkeypatch.setattr("batchscaling.training.results.load_results", fail)
+    monkeypatch.setattr("batchscaling.curves.results.load_results", fail)
     with pytest.raises(kind, match="broadcast"):
         main(["results"])
 

@@ -15,6 +15,8 @@ import pytest
 import batchscaling
 from tools import address, book
 
+pytestmark = pytest.mark.timeout(900)
+
 PARTS = ["chapters", "data", "lib", "_config.yml", "LICENSE", "MANIFEST.in", "README.md"]
 PARTS += ["pyproject.toml", "setup.py"]
 DROPPED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
@@ -153,7 +155,7 @@ def test_a_chapter_of_every_part_runs(way, wheel, fresh):
 def test_an_editable_install_reads_the_results_of_its_tree(tree, fresh):
     environment = fresh()
     environment.install("--editable", tree)
-    where = "from batchscaling.training.results import measured; print(measured())"
+    where = "from batchscaling.curves import measured; print(measured())"
     assert environment.run("-c", where).strip() == str(tree / "data" / "sweeps")
 
 

@@ -58,6 +58,9 @@ CALLS = {
     "power_law": (nqm.NoisyQuadratic.power_law, dict(dim=5, exponent=1.3, second_moment=1)),
     "quantize": (P.quantize, dict(bins=2)),
     "precondition": (P.precondition, dict(power=0.3)),
+    "local_steps": (P.local_steps, dict(lr=0.3, steps=5)),
+    "extragradient": (P.extragradient, dict(extrapolation=0.3)),
+    "smooth": (P.smooth, dict(std=0.3, local_batch_size=3.3)),
     "risk": (lambda **n: nqm.risk(P, SGD, **n), dict(batch_size=3, steps=20)),
     "risk of a rate": (lambda lr: nqm.risk(P, nqm.SGD(lr), 2, [5]), dict(lr=1)),
     "steady_state_risk": (
@@ -157,8 +160,8 @@ CALLS = {
     ),
     "RunningNoise": (running, dict(decay=0.9, trace=3.3, signal=1.3, confidence=0.9)),
     "quadratic_noise_scales": (
-        lambda **n: noise.quadratic_noise_scales([1.0, 0.5], **n),
-        dict(noise=0.3, second_moment=0.7, counts=3),
+        lambda **n: noise.quadratic_noise_scales(P, **n),
+        dict(second_moment=0.7),
     ),
     "laplace_evidence": (
         lambda **n: noise.laplace_evidence(hessian=[1.0, 2.0], **n),
@@ -430,7 +433,7 @@ def test_the_examples_that_failed_once():
 def test_an_array_of_the_caller_is_copied():
     hessian, sizes = np.array([1.0, 2.0]), np.array([1.0, 2.0])
     process = noise.OrnsteinUhlenbeck(hessian, [1.0, 1.0], 0.1)
-    curve = training.curves.BatchSizeCurve(sizes, np.ones((2, 3)))
+    curve = training.BatchSizeCurve(sizes, np.ones((2, 3)))
     hessian[0] = sizes[0] = 7
     assert process.hessian[0] == curve.batch_sizes[0] == 1
     with pytest.raises(ValueError, match="read-only"):

@@ -11,8 +11,11 @@ import batchscaling
 
 WITHOUT_TORCH = [
     "batchscaling",
+    "batchscaling.registry",
     "batchscaling.nqm",
     "batchscaling.noise",
+    "batchscaling.curves",
+    "batchscaling.spectrum",
     "batchscaling.figures",
     "batchscaling.widgets",
 ]
@@ -35,6 +38,15 @@ sys.meta_path.insert(0, NoTorch)
 def test_import_without_torch(module):
     code = f"{NO_TORCH}\nimport {module}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_results_are_printed_without_torch():
+    code = f"{NO_TORCH}\nimport runpy\nsys.argv[1:] = ['results', '--task=digits-mlp']\n"
+    code += "runpy.run_module('batchscaling', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "digits-mlp  sgd " in done.stdout
+    assert "torch" not in done.stderr
 
 
 def test_nqm_imports_nothing_else_of_the_package():

@@ -22,8 +22,7 @@ LONGEST_CELL = 20  # lines
 MEDIAN_CELL = 8  # lines; about 6 is the aim
 SIGNIFICANT_DIGITS = 4
 SHORTEST_ALT = 20  # characters
-WITHOUT_TORCH = ("nqm",)  # folders whose chapters a reader runs without torch
-TORCH_MODULES = ("torch", "batchscaling.training", "batchscaling.curvature")
+WITHOUT_TORCH = ("nqm", "extrapolation")  # folders whose chapters a reader runs without torch
 
 BOX = re.compile(
     r"(`{3,}|:{3,})\{admonition\} What you will learn\n:class: note chapter-box\n(?P<body>.*?)\1",
@@ -273,7 +272,7 @@ def torch_free(chapter):
     if chapter.folder not in WITHOUT_TORCH:
         return
     for i, cell in chapter.code:
-        if re.search(rf"^\s*(?:from|import) (?:{'|'.join(TORCH_MODULES)})\b", cell.source, re.M):
+        if book.imports_torch(cell.source):
             yield f"cell {i}: imports torch; chapters in {chapter.folder}/ must run without it"
 
 

@@ -3,7 +3,8 @@
     python -m tools.bench_training
 
 The ordinary loop is an nn.Module and torch.optim, one trial at a time, with the data in memory.
-Both take turns, on one thread, and the ratio is the median over the turns.
+Both take turns, on one thread, and the ratio is the median over the turns. Where JAX is installed,
+its rows of the MLP are printed, too.
 """
 
 import resource
@@ -22,12 +23,13 @@ from batchscaling.training import (
     digits,
     grid,
     heavy_ball,
-    loop,
     mlp,
     run_cell,
     simple_cnn,
     train,
 )
+from batchscaling.training.evaluation import Evaluation
+from tools import bench_jax
 
 TURNS = 7
 TRIALS = 64
@@ -108,7 +110,7 @@ def evaluation_share(steps=1000, **options):
 
 def share_of_cells(batch_size):
     """Return the time of a search of digits with its final, and the part of its evaluations."""
-    plain, spent = loop._Program.evaluate, []
+    plain, spent = Evaluation.mean, []
 
     def timed(*arguments):
         start = time.perf_counter()
@@ -116,7 +118,7 @@ def share_of_cells(batch_size):
         spent.append(time.perf_counter() - start)
         return result
 
-    with mock.patch.object(loop._Program, "evaluate", timed):
+    with mock.patch.object(Evaluation, "mean", timed):
         whole = seconds(lambda: run_cell(Cell("digits-mlp", "heavy_ball", batch_size)))
     return whole, sum(spent) / whole
 
@@ -128,6 +130,8 @@ def main():
     for batch_size, steps in ((16, 200), (64, 100), (256, 40)):
         row = rate(ordinary_mlp(), mlp([64, 64, 10]), digits(), batch_size, TRIALS, steps)
         print(f"digits MLP, {TRIALS} trials, B = {batch_size:4}:  %7.1f %8.1f %6.2f x" % row)
+        if bench_jax.found():
+            print(f"  the same in JAX:  {bench_jax.rate(batch_size, TRIALS):18.1f}")
     for size, filters, units, trials in ((14, (8, 16), 64, 24), (28, (32, 64), 1024, 8)):
         model, network = (
             simple_cnn(size, filters=filters, units=units),

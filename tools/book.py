@@ -1,7 +1,9 @@
 """What the other tools know about the book: where it is, which chapters it has, its address."""
 
+import re
 from pathlib import Path
 
+import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -11,6 +13,9 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+
+TORCH = re.compile(r"^\s*(?:from|import) (?:torch|batchscaling\.(?:training|curvature))\b", re.M)
 
 
 def chapters(root=ROOT):
@@ -33,6 +38,17 @@ def notebooks(root=ROOT):
 def name(path):
     """Return the short name of the chapter at `path`, such as ``"nqm/01_sgd"``."""
     return f"{path.parent.name}/{path.stem}"
+
+
+def imports_torch(source):
+    """Return whether a cell's code imports torch, by itself or through the library."""
+    return TORCH.search(source) is not None
+
+
+def needs_torch(path):
+    """Return whether a chapter's code imports torch: if not, it runs in the small Binder image."""
+    cells = nbformat.read(path, as_version=4).cells
+    return any(imports_torch(cell.source) for cell in cells if cell.cell_type == "code")
 
 
 def repository(root=ROOT):

@@ -25,9 +25,10 @@ OPENING = """\
 
 # All published claims
 
-This page lists the numbered figures and the stated findings of two documents:
+This page lists the numbered figures and the stated findings of three documents:
 the paper on the noisy quadratic model {cite:p}`zhang2019`,
-and the slides on two papers on noise and batch size {cite:p}`smith2018bayesian,smith2018increase`.
+the slides on two papers on noise and batch size {cite:p}`smith2018bayesian,smith2018increase`,
+and the paper on extrapolation for large batches {cite:p}`lin2020`.
 The claims are in our words.
 Each number is what the named chapter computes, copied from there by a program.
 Square brackets hold 95 % intervals; ± is two standard errors.

@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 from batchscaling.widgets._module import FOLDER, classic
+from tools import book
 
-# Parts of the book whose code runs in the small Binder image, which holds no torch.
-WITHOUT_TORCH = ("chapters/nqm/",)
 NEEDS_BINDER = {"Binder", "Live Code"}
 
 
 def drop_binder(app, pagename, templatename, context, doctree):
     """Offer Binder and live code only where the code runs there: networks run in Colab instead."""
-    if pagename.startswith(WITHOUT_TORCH):
+    chapter = Path(app.srcdir) / f"{pagename}.ipynb"
+    if chapter.exists() and not book.needs_torch(chapter):
         return
     for group in context.get("header_buttons", []):
         if group["label"] == "launch-buttons":

@@ -7,7 +7,9 @@ import warnings
 from itertools import product
 from pathlib import Path
 
+from batchscaling import _validation as check
 from batchscaling._errors import Failure, InputError
+from batchscaling.registry import METHODS
 
 _EXTRAS = {"torch": "train", "sklearn": "train", "pooch": "train", "ray": "cluster"}
 # Exit statuses: a failure, that of argparse, those of shells after Ctrl-C and a closed pipe.
@@ -66,7 +68,7 @@ def _parser():
 
     sweep = commands.add_parser("sweep", help="search hyperparameters at many batch sizes")
     sweep.add_argument("--task", required=True, help="such as digits-mlp")
-    sweep.add_argument("--optimizer", required=True, nargs="+", help="such as sgd heavy_ball")
+    sweep.add_argument("--optimizer", required=True, nargs="+", help=f"of {', '.join(METHODS)}")
     sweep.add_argument("--batch-size", required=True, nargs="+", type=int)
     sweep.add_argument("--trials", type=int, default=64, help="settings for each cell (64)")
     sweep.add_argument("--seeds", type=int, default=2, help="seeds for each setting (2)")
@@ -105,7 +107,8 @@ def _data(options):
 
 
 def _sweep(options):
-    from batchscaling.training.sweeps import Cell, run_sweep
+    from batchscaling.training.cells import Cell
+    from batchscaling.training.sweeps import run_sweep
 
     cells = [
         Cell(
@@ -126,7 +129,7 @@ def _sweep(options):
 
 
 def _results(options):
-    from batchscaling.training.results import having, load_results, table
+    from batchscaling.curves.results import having, load_results, table
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -139,12 +142,11 @@ def _results(options):
 
 
 def _plot(cells, measure, path):
-    from batchscaling._validation import one_of
     from batchscaling.figures.networks.curves import sweep_curves
 
     figure = sweep_curves(cells, measure)
     kinds = figure.canvas.get_supported_filetypes()
-    one_of("plot's ending", path.suffix.lower().removeprefix(".") or "png", kinds)
+    check.one_of("plot's ending", path.suffix.lower().removeprefix(".") or "png", kinds)
     figure.savefig(path)
 
 

@@ -31,7 +31,11 @@ def real(name, value, low=-math.inf, high=math.inf, *, low_open=False, high_open
     too_low = number <= low if low_open else number < low
     too_high = number >= high if high_open else number > high
     if not math.isfinite(number) or too_low or too_high:
-        reject(name, value, _interval("a finite number", low, high, low_open, high_open))
+        reject(
+            name,
+            value,
+            _interval("a finite number", low, high, low_open=low_open, high_open=high_open),
+        )
     return number
 
 
@@ -229,7 +233,7 @@ def _shown(value):
         return f"a {type(value).__name__} too long to print"
 
 
-def _interval(kind, low, high, low_open=False, high_open=False):
+def _interval(kind, low, high, *, low_open=False, high_open=False):
     left = "(" if low_open or low == -math.inf else "["
     right = ")" if high_open or high == math.inf else "]"
     return f"{kind} in {left}{low:g}, {high:g}{right}"

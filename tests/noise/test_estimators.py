@@ -204,7 +204,7 @@ def test_exact_values_of_the_quadratic_model():
     problem = NoisyQuadratic([1.0, 0.5, 0.1], noise=[0.3, 1.0, 0.2], counts=[1, 2, 3])
     h, c, k = problem.curvature, problem.noise, problem.counts.astype(int)
     moment = 2 * risk_by_curvature(problem, SGD(0.5), 8, 20) / h
-    simple, curved = quadratic_noise_scales(h, c, moment, problem.counts)
+    simple, curved = quadratic_noise_scales(problem, moment)
     rng = np.random.default_rng(11)
     h, c, moment = (np.repeat(values, k) for values in (h, c, moment))
     theta = np.sqrt(moment) * rng.standard_normal((300_000, 6))
@@ -218,10 +218,10 @@ def test_noise_scale_of_the_quadratic_where_noise_is_curvature():
     """With c = h and equal moments, both scales have a closed form in powers of h."""
     problem = NoisyQuadratic.harmonic(50)
     h = problem.curvature
-    simple, curved = quadratic_noise_scales(h, problem.noise, 1.0)
+    simple, curved = quadratic_noise_scales(problem)
     assert simple == pytest.approx(h.sum() / (h**2).sum())
     assert curved == pytest.approx((h**2).sum() / (h**3).sum())
-    assert quadratic_noise_scales(h, h, 0.0) == (np.inf, np.inf)
+    assert quadratic_noise_scales(problem, 0) == (np.inf, np.inf)
 
 
 ORDINARY = two_batches(np.random.default_rng(13), 30)
@@ -277,10 +277,11 @@ def test_a_ratio_follows_the_scales_of_its_parts(size):
 @pytest.mark.parametrize("size", [1e-100, 1e80, 1e150])
 def test_the_quadratics_scales_follow_its_units(size):
     h, c, m = np.array([1.0, 0.5]), np.array([0.3, 0.7]), np.array([2.0, 1.0])
-    plain = np.array(quadratic_noise_scales(h, c, m))
-    np.testing.assert_allclose(quadratic_noise_scales(h, c * size, m * size), plain)
-    np.testing.assert_allclose(quadratic_noise_scales(h * size, c, m), plain / size / size)
-    np.testing.assert_allclose(quadratic_noise_scales(h, c, m / size), plain * size)
+    scales = lambda *columns: quadratic_noise_scales(NoisyQuadratic(*columns))  # noqa: E731
+    plain = np.array(scales(h, c, m))
+    np.testing.assert_allclose(scales(h, c * size, m * size), plain)
+    np.testing.assert_allclose(scales(h * size, c, m), plain / size / size)
+    np.testing.assert_allclose(scales(h, c, m / size), plain * size)
 
 
 def test_results_beyond_floats_are_refused():
@@ -340,9 +341,9 @@ BAD = [
     ("signal", lambda: RunningNoise(0.9).update([1, 2], [1]), "(1,)"),
     ("signal", lambda: RunningNoise(0.9).update(1, 2).update([1, 2], [1, 2]), "(2,)"),
     ("trace", lambda: RunningNoise(0.9).update(NAN, 1), "nan"),
-    ("curvature", lambda: quadratic_noise_scales([0], [1], [1]), "0.0"),
-    ("second_moment", lambda: quadratic_noise_scales([1], [1], [1, 2]), "(2,)"),
-    ("noise", lambda: quadratic_noise_scales([1], [-1], [1]), "-1.0"),
+    ("problem", lambda: quadratic_noise_scales([1]), "[1]"),
+    ("second_moment", lambda: quadratic_noise_scales(NoisyQuadratic([1]), [1, 2]), "(2,)"),
+    ("second_moment", lambda: quadratic_noise_scales(NoisyQuadratic([1]), -1), "-1"),
 ]
 
 

@@ -189,3 +189,16 @@ def test_a_larger_batch_never_needs_more_steps(k):
     problem = NoisyQuadratic.harmonic(200)
     small, large = (steps_to_target(problem, SGD(0.05), 2 ** (k + j), 0.05) for j in (0, 1))
     assert small is None or large <= small
+
+
+@pytest.mark.parametrize("rate", [1e-18, 1e-20, 1e-22])
+def test_a_crossing_in_a_block_that_rounding_hides(rate):
+    """In a long block the risk falls by less than rounding can tell from the target."""
+    problem, optimizer = NoisyQuadratic([1.0], noise=[0.0]), SGD(rate)
+    targets = problem.initial_risk * (1 - np.array([1e-14, 1e-13, 1e-12, 1e-10]))
+    steps = steps_to_target(problem, optimizer, 1, targets)
+    expected = np.log(targets / problem.initial_risk) / (-2 * rate)  # log(1 - rate) = -rate
+    np.testing.assert_allclose(steps.astype(float), expected, rtol=0, atol=2e-16 / rate)
+    for step, target in zip(steps, targets, strict=True):  # without noise the risk only falls
+        before, at = risk(problem, optimizer, 1, [step - 1, step])
+        assert before > target >= at

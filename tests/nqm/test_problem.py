@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscaling.nqm import SGD, NoisyQuadratic, risk
+from batchscaling.noise import lanczos_spectrum
+from batchscaling.nqm import SGD, HeavyBall, NoisyQuadratic, risk
 
 
 def test_harmonic_is_the_problem_of_the_paper():
@@ -91,3 +92,28 @@ def test_power_law_and_given_spectra():
     measured = NoisyQuadratic.from_spectrum([2.0, 0.1], counts=[1, 8])
     np.testing.assert_array_equal(measured.noise, measured.curvature)
     assert measured.dim == 9
+
+
+def test_counts_may_be_weights():
+    h, c, m, optimizer = [1.0, 0.25], [2.0, 0.5], [1.0, 3.0], HeavyBall(0.3, 0.8)
+    parts = [NoisyQuadratic(h, c, m, counts) for counts in ([0.3, 2.5], [1.7, 0.5], [2, 3])]
+    one, other, whole = (risk(problem, optimizer, 4, [0, 7, 100]) for problem in parts)
+    np.testing.assert_allclose(one + other, whole, rtol=1e-14)
+    assert [problem.dim for problem in parts] == [2.8, 2.2, 5]
+    assert isinstance(parts[2].dim, int)
+    assert parts[0].quantize(1).dim == pytest.approx(2.8)
+
+
+def test_a_measured_spectrum_without_its_flat_directions():
+    """Lanczos gives weights, some of them zero, and nodes at or below zero."""
+    h = np.array([4.0, 1.0, 1.0, 0.0, -0.5])
+    spectrum = lanczos_spectrum(lambda v: h * v, 5, steps=5, probes=1, seed=0)
+    nodes, counts = spectrum.nodes[0], 5 * spectrum.weights[0]
+    nodes[np.abs(nodes) < 1e-12] = 0
+    assert np.sum(counts == 0) == 1 and np.sum(nodes <= 0) == 2
+    with pytest.raises(ValueError, match="some positive ones with only_positive=True"):
+        NoisyQuadratic.from_spectrum(nodes, counts=counts)
+    problem = NoisyQuadratic.from_spectrum(nodes, 2 * nodes**2, counts, only_positive=True)
+    np.testing.assert_allclose(problem.curvature, [1, 4])
+    np.testing.assert_allclose(problem.noise, [2, 32])
+    np.testing.assert_allclose(problem.counts, [2, 1])

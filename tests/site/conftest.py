@@ -1,17 +1,24 @@
-"""The built site, served from this machine and read in a real browser without a screen."""
+"""The built site, served from this machine and read in a real browser without a screen.
 
+Opening a page costs more than most checks of it. So a page is opened once for all its tests, and
+an explorer too. `Visit.show` and `open_explorer` bring it to what a test needs, whatever other
+tests did before.
+"""
+
+import contextlib
 import functools
 import http.server
 import json
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
+from tools import book
+
+SITE = book.ROOT / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -26,16 +33,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
-
-
-def pytest_generate_tests(metafunc):
-    """Run a test for every page of the site, or every page of the book's text."""
-    found = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
-    pages = [path for path in found if not path.startswith("_static/")]
-    chapters = [path for path in pages if path.startswith("chapters/")]
-    for name, paths in {"any_page": pages, "chapter": chapters}.items():
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, paths or ["index.html"])
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +62,10 @@ def browser():
             yield browser
 
 
+# A page has followed a change of its size or colours once it was painted again.
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 class Visit:
     """A page of the site in a fresh browser, with what went wrong on it."""
 
@@ -78,6 +79,19 @@ class Visit:
         self.page.on("requestfailed", lambda request: self.troubles.append(f"lost: {request.url}"))
         self.page.on("response", self._note_response)
         self.page.goto(f"{address}/{path}", wait_until="networkidle")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.context.close()
+
+    def show(self, width=1280, height=720, theme="light"):
+        """Show the page in a window of this size and theme; return it."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.emulate_media(color_scheme=theme)
+        self.page.evaluate(PAINTED)
+        return self.page
 
     def _guard(self, address, route):
         if route.request.url.startswith((f"{address}/", "data:", "blob:")):
@@ -95,27 +109,25 @@ class Visit:
             self.troubles.append(f"{response.status}: {response.url}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def visit(browser, address):
     """Return a function that opens a page of the site: ``visit(path, **context)``.
 
-    With ``served=False`` it opens the page as a file, without the server.
+    With ``served=False`` it opens the page as a file, without the server. The page is closed at the
+    end of a ``with``.
     """
-    visits = []
 
     def open_page(path, served=True, **context):
-        visits.append(Visit(browser, address if served else SITE.as_uri(), path, **context))
-        return visits[-1]
+        return Visit(browser, address if served else SITE.as_uri(), path, **context)
 
-    yield open_page
-    for made in visits:
-        made.context.close()
+    return open_page
 
 
 class Explorer:
     """The first explorer of a page that shows a module, as a reader meets it."""
 
     def __init__(self, visit, module):
+        self.visit = visit
         self.page = visit.page
         self.troubles = visit.troubles
         self.place = self.page.locator(f'.batchscaling-mount[data-module="{module}"]').first
@@ -125,6 +137,13 @@ class Explorer:
         markup = self.page.request.get(self.page.url).text()
         markup = markup.split(f'data-module="{module}"')[1]
         self.start = json.loads(markup.split('json">')[1].split("</script>")[0])
+        self.opened = self.picture(), self.words()
+
+    def show(self, **window):
+        """Put the knobs back, in a window as of `Visit.show`; return the explorer."""
+        self.visit.show(**window)
+        self.click("Reset")
+        return self
 
     def slider(self, name):
         return self.root.get_by_role("slider", name=name, exact=True)
@@ -158,15 +177,28 @@ class Explorer:
         }
 
 
-@pytest.fixture
+def first_page_with(module):
+    """Return the path of the first page of the site that shows a module's explorer."""
+    mark = f'data-module="{module}"'
+    for path in sorted(SITE.rglob("chapters/**/*.html")):
+        if mark in path.read_text(encoding="utf-8"):
+            return path.relative_to(SITE).as_posix()
+    return pytest.skip(f"no page of the site shows {module}")
+
+
+@pytest.fixture(scope="session")
 def open_explorer(visit):
-    """Return a function that opens the first page that shows a module's explorer."""
+    """Return a function that shows a module's explorer as it starts: ``open_explorer(module)``.
 
-    def open_page(module, **context):
-        mark = f'data-module="{module}"'
-        for path in sorted(SITE.rglob("chapters/**/*.html")):
-            if mark in path.read_text(encoding="utf-8"):
-                return Explorer(visit(path.relative_to(SITE).as_posix(), **context), module)
-        pytest.skip(f"no page of the site shows {module}")
+    Keywords are those of `Visit.show`.
+    """
+    explorers = {}
+    with contextlib.ExitStack() as stack:
 
-    return open_page
+        def show(module, **window):
+            if module not in explorers:
+                seen = stack.enter_context(visit(first_page_with(module)))
+                explorers[module] = Explorer(seen, module)
+            return explorers[module].show(**window)
+
+        yield show

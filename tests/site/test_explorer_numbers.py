@@ -31,23 +31,24 @@ PROBLEM = NoisyQuadratic.harmonic(10_000).quantize(20)
 STEPS = [0, 1, 2, 3, 10, 57, 1000, 31_623, 10**6]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(visit, address):
     """Return a function that runs JavaScript with the explorers' modules of arithmetic."""
-    page = visit("chapters/intro.html").page
 
     def call(body, argument):
         code = f"""
         async (argument) => {{
             const nqm = await import("{address}/_static/nqm.js");
             const tuning = await import("{address}/_static/tuning.js");
+            const plane = await import("{address}/_static/plane.js");
             const thermometer = await import("{address}/_static/thermometer.js");
             {body}
         }}
         """
-        return page.evaluate(code, argument)
+        return seen.page.evaluate(code, argument)
 
-    return call
+    with visit("chapters/intro.html") as seen:
+        yield call
 
 
 def data_of(problem):
@@ -419,3 +420,52 @@ def test_thermometer_explorer_states_the_library_s_numbers(open_explorer):
     assert "none in the sharp valley" in explorer.words()
     limit = 2 * (1 + value(explorer, "Momentum")) / sharp
     assert numbers_in(explorer.words())[-1] == pytest.approx(limit, rel=6e-3)
+
+
+def valley_paths(lr, momentum, extrapolation, roundness):
+    """Return the paths of the plane explorer's four methods, written out."""
+
+    def slope(point):
+        return np.array([point[0] / np.hypot(point[0], roundness), 0.1 * point[1]])
+
+    found = {name: [np.array([1.5, 2.5])] for name in ("gradient", "nesterov", "fresh", "past")}
+    velocity = last = np.zeros(2)
+    for _ in range(60):
+        plain, ahead, fresh, past = (points[-1] for points in found.values())
+        found["gradient"].append(plain - lr * slope(plain))
+        velocity = momentum * velocity - lr * slope(ahead + momentum * velocity)
+        found["nesterov"].append(ahead + velocity)
+        found["fresh"].append(fresh - lr * slope(fresh - extrapolation * slope(fresh)))
+        last = slope(past - extrapolation * last)
+        found["past"].append(past - lr * last)
+    return {name: np.array(points) for name, points in found.items()}
+
+
+def valley_loss(points, roundness):
+    return np.hypot(points[..., 0], roundness) - roundness + 0.05 * points[..., 1] ** 2
+
+
+def test_plane_s_paths_and_contours_are_those_of_the_update_rules(run):
+    cases = [(0.5, 0.8, 0.25, 0.3), (0.01, 0.0, 0.0, 10.0), (1.5, 0.99, 2.0, 0.5)]
+    body = """
+    return argument.map(([lr, momentum, extrapolation, roundness]) => ({
+        paths: plane.paths({ lr, momentum, extrapolation, roundness }),
+        contour: plane.contour(0.6, roundness),
+    }));
+    """
+    for case, shown in zip(cases, run(body, [list(case) for case in cases]), strict=True):
+        np.testing.assert_allclose(valley_loss(np.array(shown["contour"]), case[-1]), 0.6)
+        for name, points in valley_paths(*case).items():
+            np.testing.assert_allclose(shown["paths"][name], points, rtol=1e-6, atol=1e-6)
+
+
+def test_plane_explorer_states_the_losses(open_explorer):
+    explorer = open_explorer("plane_explorer.js")
+    labels = ("Learning rate", "Momentum", "Extrapolation rate", "Roundness")
+    for label in labels:
+        explorer.press(label, "ArrowLeft", "ArrowLeft")
+        settings = [value(explorer, name) for name in labels]
+        paths = valley_paths(*settings)
+        losses = [valley_loss(points[-1], settings[-1]) for points in paths.values()]
+        start = valley_loss(np.array([1.5, 2.5]), settings[-1])
+        assert numbers_in(explorer.words()) == pytest.approx([60, *losses, start], rel=6e-3)

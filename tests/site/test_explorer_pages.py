@@ -45,6 +45,12 @@ KNOBS = {  # by name in Python, in the order of the page
         "batch_size": "Batch size",
         "momentum": "Momentum",
     },
+    "PlaneExplorer": {
+        "lr": "Learning rate",
+        "momentum": "Momentum",
+        "extrapolation": "Extrapolation rate",
+        "roundness": "Roundness",
+    },
 }
 BUTTONS = {"RiskExplorer": ["Keep this curve", "Reset"]}
 WIDTHS = (1280, 768, 390)
@@ -141,17 +147,16 @@ def test_ends_of_the_knobs_are_survived(explorer, kind):
 
 
 def test_reset_returns_to_the_start(explorer, kind):
-    picture, words = explorer.picture(), explorer.words()
     for label in KNOBS[kind].values():
         explorer.press(label, "Home")
-    assert (explorer.picture(), explorer.words()) != (picture, words)
+    assert (explorer.picture(), explorer.words()) != explorer.opened
     explorer.click("Reset")
-    assert (explorer.picture(), explorer.words()) == (picture, words)
+    assert (explorer.picture(), explorer.words()) == explorer.opened
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_clipped_and_nothing_jumps(open_explorer, kind, width):
-    explorer = open_explorer(module_of(kind), viewport={"width": width, "height": 900})
+    explorer = open_explorer(module_of(kind), width=width, height=900)
     height = explorer.root.bounding_box()["height"]
     for label, key in itertools.product(KNOBS[kind].values(), ("End", "Home")):
         explorer.press(label, key)
@@ -163,7 +168,7 @@ def test_nothing_is_clipped_and_nothing_jumps(open_explorer, kind, width):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours_stand_out_in_both_themes(open_explorer, kind, theme):
-    explorer = open_explorer(module_of(kind), color_scheme=theme)
+    explorer = open_explorer(module_of(kind), theme=theme)
     paper = explorer.root.evaluate(PAINT, "backgroundColor")
     assert (luminance(paper) > 0.5) == (theme == "light")
     for key in ("Home", "End"):
@@ -193,9 +198,11 @@ def contrast(one, other):
 
 
 def test_theme_can_change_while_the_page_is_open(explorer, kind):
-    light = explorer.root.evaluate(PAINT, "backgroundColor")
-    explorer.page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    assert luminance(explorer.root.evaluate(PAINT, "backgroundColor")) < luminance(light) / 4
+    paper = {}
+    for theme in ("light", "dark", "light"):
+        explorer.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        paper[theme] = explorer.root.evaluate(PAINT, "backgroundColor")
+    assert luminance(paper["dark"]) < luminance(paper["light"]) / 4
 
 
 def test_notebooks_module_draws_the_same_and_follows_the_model(explorer, kind):
@@ -244,6 +251,7 @@ def test_notebooks_module_draws_the_same_and_follows_the_model(explorer, kind):
     page.evaluate("window.remove()")
     assert page.evaluate("Object.keys(window.listeners)") == []
     assert live.inner_html() == ""
+    live.evaluate("(node) => node.remove()")
 
 
 def test_page_s_state_is_what_the_library_writes(explorer, kind):

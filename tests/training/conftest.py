@@ -36,7 +36,7 @@ def as_module():
     def build(params):
         layers = []
         for layer in range(len(params) // 2):
-            weight, bias = params[f"weight{layer}"], params[f"bias{layer}"]
+            weight, bias = params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]
             linear = nn.Linear(*weight.shape)
             linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
             layers += [linear, nn.ReLU()]

@@ -16,7 +16,7 @@ from batchscaling.training import sweeps as module
 
 ray = pytest.importorskip("ray")
 
-pytestmark = pytest.mark.usefixtures("tiny_task")
+pytestmark = [pytest.mark.usefixtures("tiny_task"), pytest.mark.timeout(600)]
 
 SMALL = {"trials": 4, "seeds": 2, "finalists": 2, "final_seeds": 3, "fresh": 4}
 SIZES = [16, 32, 64, 96]
@@ -63,10 +63,10 @@ def logged(log, hang, head=None):
     def run(cell, *, device):
         import tiny
 
-        from batchscaling.training import TASKS, sweeps
+        from batchscaling.training import TASKS, cells
 
         TASKS["tiny"] = tiny.TINY
-        train, trained = sweeps.train, []
+        train, trained = cells.train, []
         first = not list(log.glob(f"*-{cell.file}"))
         (log / f"{time.time_ns()}-{os.getpid()}-{cell.file}").touch()
 
@@ -78,11 +78,11 @@ def logged(log, hang, head=None):
                 time.sleep(600)
             return train(*arguments, **options)
 
-        sweeps.train = slow_train
+        cells.train = slow_train
         try:
-            return sweeps.run_cell(cell, device=device)
+            return cells.run_cell(cell, device=device)
         finally:
-            sweeps.train = train
+            cells.train = train
 
     return run
 

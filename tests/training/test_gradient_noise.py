@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from batchscaling.curvature import gradient_products, hessian_product, per_example_gradients
 from batchscaling.noise import (
     Phase,
     RunningNoise,
@@ -24,6 +25,7 @@ from batchscaling.training import (
     grid,
     heavy_ball,
     lstm,
+    measure_noise,
     mlp,
     resnet,
     sgd,
@@ -32,12 +34,6 @@ from batchscaling.training import (
 )
 from batchscaling.training.data import generator
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    gradient_products,
-    hessian_product,
-    measure_noise,
-    per_example_gradients,
-)
 
 SMALL = mlp([64, 4, 10])
 
@@ -193,11 +189,11 @@ def test_observers_see_the_parameters_of_all_trials(data, model):
         batch_size=8,
         max_steps=3,
         spacing=0.5,
-        observe=lambda step, params: (step, params["weight0"].clone()),
+        observe=lambda step, params: (step, params["layer0.weight"].clone()),
     ).observed
     assert [step for step, _ in seen] == [0, 1, 2, 3]
     assert seen[0][1].shape == (2, 64, 16)
-    torch.testing.assert_close(seen[0][1][1], model.init(generator(1, "init"))["weight0"])
+    torch.testing.assert_close(seen[0][1][1], model.init(generator(1, "init"))["layer0.weight"])
     alone = []
     measure_noise(
         data,
@@ -206,7 +202,7 @@ def test_observers_see_the_parameters_of_all_trials(data, model):
         grid([0], lr=0.1),
         batch_size=8,
         max_steps=3,
-        observe=lambda step, params: alone.append(params["weight0"].clone()),
+        observe=lambda step, params: alone.append(params["layer0.weight"].clone()),
     )
     assert alone[-1].shape[0] == 1
     torch.testing.assert_close(alone[-1][0], seen[-1][1][0])

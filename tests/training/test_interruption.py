@@ -13,10 +13,11 @@ import psutil
 import pytest
 import tiny
 
+from batchscaling.curves import load_results
 from batchscaling.training import Cell, run_sweep
-from batchscaling.training.results import load_results
 
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("tiny_task"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX"),
 ]

@@ -38,8 +38,9 @@ from batchscaling.training import (
     train,
     weight_decay,
 )
-from batchscaling.training import loop as module
 from batchscaling.training.data import generator
+from batchscaling.training.loop import DIVERGED
+from batchscaling.training.rows import Pieces
 
 CLOSE = 5e-4
 
@@ -307,7 +308,7 @@ def test_patience_ends_the_slow_and_changes_nothing_else(data, model, patience):
 
 
 def same_crossings(exact, bounds):
-    """Return whether a sum stopped, having compared: steps are equal; a loss is exact, or a bound
+    """Return whether a sum stopped, having compared: steps are equal; a loss is exact, or infinite
     above the target, or not needed.
     """
     np.testing.assert_array_equal(bounds.diverged, exact.diverged)
@@ -317,9 +318,10 @@ def same_crossings(exact, bounds):
         needed = exact.steps <= exact.crossing(name)[:, None]
         np.testing.assert_array_equal(np.isnan(found), np.isnan(loss) | ~needed)
         same = np.isclose(found, loss, rtol=1e-5)
-        assert ((found > target) & (found < loss))[~np.isnan(found) & ~same].all()
+        stopped = ~np.isnan(found) & ~same
+        assert (np.isinf(found) & ~(loss <= target))[stopped].all()
         np.testing.assert_allclose(found[:, 0], loss[:, 0], rtol=1e-6)
-    return (bounds.loss < 0.99 * exact.loss).any()
+    return np.isinf(bounds.loss).any()
 
 
 @settings(deadline=None, max_examples=8)
@@ -451,11 +453,10 @@ def test_evaluation_normalises_by_the_first_training_examples(data):
     ghost_size=st.sampled_from([1, 32, 128]),
     at_once=st.integers(384, 2**15),
 )
-def test_memory_is_bounded(data, rows, batch_size, ghost_size, at_once):
-    model = replace(mlp([64, 10]), ghost_size=ghost_size)
-    program = module._Program(data, model, sgd, 0.0, at_once, False)
-    size = program._micro(batch_size)
-    parts = program._parts(rows, size)
+def test_memory_is_bounded(rows, batch_size, ghost_size, at_once):
+    pieces = Pieces(at_once, ghost_size)
+    size = pieces.examples(batch_size)
+    parts = pieces.rows(rows, size)
     assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
     lengths = [part.stop - part.start for part in parts]
     assert min(lengths) >= 2
@@ -489,20 +490,31 @@ DIVERGING = {
 
 @pytest.mark.parametrize("name", DIVERGING)
 def test_a_diverging_trial_leaves_the_others_bit_identical(data, model, name):
-    optimizer, calm, wild = DIVERGING[name]
+    optimizer, usual, wild = DIVERGING[name]
 
     def run(hyper):
-        columns = {k: np.array([calm[k], v, calm[k] / 2]) for k, v in hyper.items()}
+        columns = {k: np.array([usual[k], v, usual[k] / 2]) for k, v in hyper.items()}
         trials = Trials(np.arange(3), {**columns, "decay": np.full(3, 0.9)})
         return train(
             data, model, optimizer, trials, batch_size=32, max_steps=30, measures=["averaged"]
         )
 
-    tame, torn = run(calm), run({**calm, **wild})
+    tame, torn = run(usual), run({**usual, **wild})
     assert torn.diverged.tolist() == [False, True, False]
     assert not tame.diverged.any()
     assert same(tame, torn, [0, 2], [0, 2])
     assert not np.isnan(torn.loss[[0, 2]]).any()
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_lone_cnn_is_what_it_is_among_others(images, batch_size):
+    """Torch splits the products of a lone row otherwise, and the last bits differ."""
+    model = simple_cnn(8, filters=(2, 3), units=8)
+    trials = Trials(np.arange(4), {"lr": np.array([0.3, 0.1, 0.2, 0.05]), "decay": np.full(4, 0.5)})
+    run = partial(train, images, model, sgd, batch_size=batch_size, measures=["averaged"])
+    together = run(trials, max_steps=20)
+    for row in range(4):
+        assert same(run(take(trials, [row]), max_steps=20), together, rows_of_other=[row])
 
 
 @pytest.mark.parametrize("batch_size", [16, 64])
@@ -521,7 +533,7 @@ def test_a_diverging_cnn_leaves_the_others_bit_identical(images, batch_size):
 def test_divergence_is_a_loss_that_is_far_above_the_first(data, model):
     results = train(data, model, sgd, grid([0, 1, 2], lr=50.0), batch_size=8, max_steps=40)
     worst = np.nanmax(results.loss / results.loss[:, :1], axis=1)
-    np.testing.assert_array_equal(results.diverged, worst > module.DIVERGED)
+    np.testing.assert_array_equal(results.diverged, worst > DIVERGED)
     assert results.diverged.any()
 
 

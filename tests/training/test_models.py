@@ -16,5 +16,5 @@ def test_initial_weights_have_the_stated_variance_and_follow_the_generator():
     params = model.init(torch.Generator().manual_seed(0))
     again = model.init(torch.Generator().manual_seed(0))
     assert all(torch.equal(params[name], again[name]) for name in params)
-    assert abs(params["weight0"].var() * 400 / 2 - 1) < 0.02
-    assert not params["bias0"].any()
+    assert abs(params["layer0.weight"].var() * 400 / 2 - 1) < 0.02
+    assert not params["layer0.bias"].any()

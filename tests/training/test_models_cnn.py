@@ -3,13 +3,13 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, hessian, jvp, vmap
 
-from batchscaling.training.models import layers, simple_cnn
-from batchscaling.training.models.layers import conv2d, max_pool2d
+from batchscaling.training.models import layers_cpu, simple_cnn
+from batchscaling.training.models.layers_cpu import convolve, max_pool2d
 
 
 @pytest.fixture(params=[1, 10**9], ids=["loop", "grouped"])
 def lowering(request, monkeypatch):
-    monkeypatch.setattr(layers, "LOOP", request.param)
+    monkeypatch.setattr(layers_cpu, "LOOP", request.param)
 
 
 def normal(*shape, seed=0):
@@ -34,9 +34,12 @@ def ordinary(size, channels, filters, units, classes):
 
 def as_state(params):
     """Return the parameters under the names and in the shapes of the ordinary network."""
-    names = {"filters0": "0.weight", "bias0": "0.bias", "filters1": "3.weight", "bias1": "3.bias"}
-    names |= {"weight2": "7.weight", "bias2": "7.bias", "weight3": "9.weight", "bias3": "9.bias"}
-    return {names[k]: p.mT if k.startswith("weight") else p for k, p in params.items()}
+    places = {"layer0": "0", "layer1": "3", "layer2": "7", "layer3": "9"}
+    state = {}
+    for name, p in params.items():
+        layer, _, end = name.rpartition(".")
+        state[f"{places[layer]}.{end}"] = p.mT if p.ndim == 2 else p
+    return state
 
 
 def stack(model, rows):
@@ -82,7 +85,7 @@ def test_a_row_does_not_depend_on_its_partners(channels, examples):
     images, weight = normal(8, examples, channels, 16, 16), normal(8, 8, channels, 3, 3)
 
     def row(weight, images):
-        return (max_pool2d(conv2d(images, weight)) ** 2).sum()
+        return (max_pool2d(convolve(images, weight)) ** 2).sum()
 
     together = vmap(grad(row, argnums=(0, 1)))(weight, images)
     for rows in ([0, 1], [7, 2, 5], [4, 1, 0, 6, 3]):
@@ -94,8 +97,8 @@ def test_a_row_does_not_depend_on_its_partners(channels, examples):
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_convolutions_of_rows_are_the_convolution_of_each(lowering, stride, size):
     images, weight = normal(2, 4, 3, 7, 7), normal(2, 5, 3, size, size)
-    rows = vmap(lambda x, w: conv2d(x, w, stride))(images, weight)
-    shared = vmap(lambda w: conv2d(images[0], w, stride))(weight)
+    rows = vmap(lambda x, w: convolve(x, w, stride))(images, weight)
+    shared = vmap(lambda w: convolve(images[0], w, stride))(weight)
     for row in range(2):
         settings = {"stride": stride, "padding": size // 2}
         expected = nn.functional.conv2d(images[row], weight[row], **settings)
@@ -123,26 +126,28 @@ def test_loop_and_groups_agree_in_second_derivatives_and_forward_mode(monkeypatc
     weight, tangent = normal(2, 2, 1, 3, 3, seed=1), normal(2, 2, 1, 3, 3, seed=2)
 
     def loss(weight, images, target):
-        return ((max_pool2d(conv2d(images, weight)) - target) ** 4).sum()
+        return ((max_pool2d(convolve(images, weight)) - target) ** 4).sum()
 
     def both():
         forward = vmap(lambda w, t, *rest: jvp(lambda w: loss(w, *rest), (w,), (t,))[1])
         return vmap(hessian(loss))(weight, images, target), forward(weight, tangent, images, target)
 
-    monkeypatch.setattr(layers, "LOOP", 10**9)
+    monkeypatch.setattr(layers_cpu, "LOOP", 10**9)
     expected = both()
-    monkeypatch.setattr(layers, "LOOP", 1)
+    monkeypatch.setattr(layers_cpu, "LOOP", 1)
     for ours, theirs in zip(both(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 def test_convolutions_of_rows_differentiate_in_bf16():
     rng = torch.Generator().manual_seed(0)
-    images = torch.randn(-(-layers.LOOP // 5), 3, 8, 8, generator=rng)
+    images = torch.randn(-(-layers_cpu.LOOP // 5), 3, 8, 8, generator=rng)
     weight = torch.randn(2, 5, 3, 3, 3, generator=rng, requires_grad=True)
-    whole = torch.autograd.grad(vmap(lambda w: conv2d(images, w))(weight).pow(2).mean(), weight)[0]
+    whole = torch.autograd.grad(vmap(lambda w: convolve(images, w))(weight).pow(2).mean(), weight)[
+        0
+    ]
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = vmap(lambda w: conv2d(images, w))(weight)
+        outputs = vmap(lambda w: convolve(images, w))(weight)
         assert outputs.dtype == torch.bfloat16
         half = torch.autograd.grad(outputs.float().pow(2).mean(), weight)[0]
     assert half.dtype == torch.float32
@@ -151,9 +156,9 @@ def test_convolutions_of_rows_differentiate_in_bf16():
 
 def test_weights_have_the_stated_variance():
     params = simple_cnn(14, filters=(8, 32), units=64).init(torch.Generator().manual_seed(0))
-    for name, inputs in {"filters1": 200, "weight2": 288}.items():
-        assert abs(params[name].var() * inputs / 2 - 1) < 0.05
-    assert not any(params[f"bias{layer}"].any() for layer in range(4))
+    for name, inputs in {"layer1": 200, "layer2": 288}.items():
+        assert abs(params[f"{name}.weight"].var() * inputs / 2 - 1) < 0.05
+    assert not any(params[f"layer{layer}.bias"].any() for layer in range(4))
 
 
 BAD = [

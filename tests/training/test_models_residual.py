@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from batchscaling.training.models import (
-    layers,
+    layers_cpu,
     resnet,
     resnet8,
     resnet20,
@@ -121,26 +121,26 @@ class Vgg(nn.Module):
         return self.dense(x.flatten(1))
 
 
-def unit(name, p):
+def unit(p):
     """Return the parameter, filters with norm 1."""
-    if not name.endswith(".filters"):
+    if p.ndim < 4:
         return p
     return torch.stack([one / (one**2).sum().sqrt() for one in p.unbind()])
 
 
 def as_state(params, weight_norm):
     """Return the tensors under the names and in the shapes of the ordinary network."""
-    ends = {".filters": ".conv.weight", ".scale": ".norm.weight", ".shift": ".norm.bias"}
-    ends |= {".mean": ".norm.running_mean", ".variance": ".norm.running_var"}
-    ends |= {".bias": ".conv.bias", ".shortcut": ".shortcut.weight"}
+    ends = {"weight": "conv.weight", "bias": "conv.bias"}
+    ends |= {"scale": "norm.weight", "shift": "norm.bias"}
+    ends |= {"mean": "norm.running_mean", "variance": "norm.running_var"}
     state = {}
     for name, p in params.items():
-        p = unit(name, p) if weight_norm else p
-        if name in ("weight", "bias"):
-            state[f"dense.{name}"] = p.mT if name == "weight" else p
+        p = unit(p) if weight_norm else p
+        layer, _, end = name.rpartition(".")
+        if layer == "dense" or layer.endswith(".shortcut"):
+            state[name] = p.mT if p.ndim == 2 else p
         else:
-            stem, dot, end = name.rpartition(".")
-            state[stem + ends[dot + end]] = p
+            state[f"{layer}.{ends[end]}"] = p
     return state
 
 
@@ -174,7 +174,7 @@ def moved(model, rows):
 
 @pytest.fixture(params=[1, 10**9], ids=["loop", "grouped"])
 def lowering(request, monkeypatch):
-    monkeypatch.setattr(layers, "LOOP", request.param)
+    monkeypatch.setattr(layers_cpu, "LOOP", request.param)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -247,18 +247,18 @@ def test_micro_batches_of_whole_ghost_batches_change_nothing():
 def test_filters_have_norm_one_and_only_their_direction_counts(model):
     params, inputs = draw(model), normal(6, 3, 32, 32)
     scaled = {
-        name: p * torch.linspace(0.5, 3, len(p))[:, None, None, None] if "filters" in name else p
+        name: p * torch.linspace(0.5, 3, len(p))[:, None, None, None] if p.ndim == 4 else p
         for name, p in params.items()
     }
     torch.testing.assert_close(
         model.apply(scaled, inputs), model.apply(params, inputs), rtol=1e-3, atol=1e-3
     )
     for p in (params, model.constrain(scaled)):
-        filters = [value for name, value in p.items() if "filters" in name]
+        filters = [value for value in p.values() if value.ndim == 4]
         assert len(filters) in (8, 31)
         for value in filters:
             torch.testing.assert_close(value.flatten(1).norm(dim=1), torch.ones(len(value)))
-    others = {name: p for name, p in scaled.items() if "filters" not in name}
+    others = {name: p for name, p in scaled.items() if p.ndim < 4}
     assert all(torch.equal(model.constrain(scaled)[name], p) for name, p in others.items())
 
 
@@ -287,8 +287,8 @@ def test_number_of_parameters(model, published):
 
 def test_filters_have_the_stated_variance():
     params = resnet20(width=64).init(torch.Generator().manual_seed(0))
-    assert abs(params["block0.1.filters"].var() * 9 * 64 / 2 - 1) < 0.03
-    assert abs(params["block3.0.filters"].var() * 9 * 64 / 2 - 1) < 0.03
+    assert abs(params["block0.1.weight"].var() * 9 * 64 / 2 - 1) < 0.03
+    assert abs(params["block3.0.weight"].var() * 9 * 64 / 2 - 1) < 0.03
 
 
 BAD = [

@@ -76,21 +76,23 @@ class Translator(nn.Module):
 
 
 def lstm_state(params):
-    state = {"embedding.weight": params["embedding"], "bias": params["bias"]}
+    state = {"embedding.weight": params["embedding.weight"], "bias": params["embedding.bias"]}
     for i in range(2):
-        state[f"layers.weight_ih_l{i}"] = params[f"inputs{i}"].mT
-        state[f"layers.weight_hh_l{i}"] = params[f"states{i}"].mT
-        state[f"layers.bias_ih_l{i}"] = params[f"bias{i}"]
-        state[f"layers.bias_hh_l{i}"] = torch.zeros_like(params[f"bias{i}"])
+        inputs, states = f"layer{i}.inputs", f"layer{i}.states"
+        state[f"layers.weight_ih_l{i}"] = params[f"{inputs}.weight"].mT
+        state[f"layers.weight_hh_l{i}"] = params[f"{states}.weight"].mT
+        state[f"layers.bias_ih_l{i}"] = params[f"{inputs}.bias"]
+        state[f"layers.bias_hh_l{i}"] = torch.zeros_like(params[f"{inputs}.bias"])
     return state
 
 
 def transformer_state(params):
     embeddings = ("embedding", "source", "target")
-    state = {f"{name}.weight": params[name] for name in embeddings if name in params}
+    names = [f"{name}.weight" for name in embeddings]
+    state = {name: params[name] for name in names if name in params}
     for layer in {name.partition(".")[0] for name in params} - set(embeddings):
         blocks = [("self", "self_attn"), ("cross", "multihead_attn")]
-        if f"{layer}.cross.query" not in params:
+        if f"{layer}.cross.query.weight" not in params:
             blocks.pop()
         for i, (ours, theirs) in enumerate([*blocks, ("dense", None)], start=1):
             part, to = f"{layer}.{ours}", f"{layer}.{theirs}"
@@ -98,14 +100,14 @@ def transformer_state(params):
             state[f"{layer}.norm{i}.bias"] = params[f"{part}.shift"]
             if theirs is None:
                 for number, end in (("1", "in"), ("2", "out")):
-                    state[f"{layer}.linear{number}.weight"] = params[f"{part}.{end}"].mT
-                    state[f"{layer}.linear{number}.bias"] = params[f"{part}.{end}_bias"]
+                    state[f"{layer}.linear{number}.weight"] = params[f"{part}.{end}.weight"].mT
+                    state[f"{layer}.linear{number}.bias"] = params[f"{part}.{end}.bias"]
                 continue
             entries = [f"{part}.{end}" for end in ("query", "key", "value")]
-            state[f"{to}.in_proj_weight"] = torch.cat([params[e].mT for e in entries])
-            state[f"{to}.in_proj_bias"] = torch.cat([params[f"{e}_bias"] for e in entries])
-            state[f"{to}.out_proj.weight"] = params[f"{part}.output"].mT
-            state[f"{to}.out_proj.bias"] = params[f"{part}.output_bias"]
+            state[f"{to}.in_proj_weight"] = torch.cat([params[f"{e}.weight"].mT for e in entries])
+            state[f"{to}.in_proj_bias"] = torch.cat([params[f"{e}.bias"] for e in entries])
+            state[f"{to}.out_proj.weight"] = params[f"{part}.output.weight"].mT
+            state[f"{to}.out_proj.bias"] = params[f"{part}.output.bias"]
     return state
 
 
@@ -182,7 +184,7 @@ def test_base_transformer_has_the_published_number_of_parameters():
             None
         )
         small = transformer_lm(32_000).init(None)
-    shared = sum(p.numel() for name, p in params.items() if name != "source")
+    shared = sum(p.numel() for name, p in params.items() if name != "source.weight")
     assert shared == pytest.approx(65e6, rel=0.05)
     layer = 4 * (512 * 512 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
     assert sum(p.numel() for p in small.values()) == 32_000 * 512 + 2 * layer
@@ -197,12 +199,12 @@ def test_lstm_has_the_parameters_of_torchs_with_one_bias():
 
 def test_initial_weights_are_the_stated_ones():
     params = draw(lstm(500, units=64))
-    assert 0.099 < params["embedding"].abs().max() <= 0.1
-    assert 0.124 < params["states1"].abs().max() <= 0.125
+    assert 0.099 < params["embedding.weight"].abs().max() <= 0.1
+    assert 0.124 < params["layer1.states.weight"].abs().max() <= 0.125
     params = draw(transformer_lm(500, width=64, units=192))
-    assert abs(params["embedding"].var() * 64 - 1) < 0.03
-    assert abs(params["layer0.self.query"].var() * 64 - 1) < 0.05
-    assert abs(params["layer1.dense.in"].var() * 128 - 1) < 0.05
+    assert abs(params["embedding.weight"].var() * 64 - 1) < 0.03
+    assert abs(params["layer0.self.query.weight"].var() * 64 - 1) < 0.05
+    assert abs(params["layer1.dense.in.weight"].var() * 128 - 1) < 0.05
     again = draw(transformer_lm(500, width=64, units=192))
     assert all(torch.equal(params[name], again[name]) for name in params)
 

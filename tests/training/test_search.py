@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
+from batchscaling.ranges import EDGE, join
 from batchscaling.training import Range, draw, hyperparameters
-from batchscaling.training.search import EDGE, join
 
 nan, inf = float("nan"), float("inf")
 RATES = Range(2**-6, 2**4)

@@ -10,6 +10,7 @@ import pytest
 from tiny import TINY
 
 from batchscaling.__main__ import _parser
+from batchscaling.ranges import EDGE
 from batchscaling.training import (
     OPTIMIZERS,
     TASKS,
@@ -23,9 +24,10 @@ from batchscaling.training import (
     run_sweep,
     train,
 )
+from batchscaling.training import cells as cells_module
 from batchscaling.training import sweeps as module
-from batchscaling.training.search import EDGE
-from batchscaling.training.sweeps import FINAL, FRESH, LONGEST, SEARCH, summary
+from batchscaling.training.cells import FINAL, FRESH, LONGEST, SEARCH
+from batchscaling.training.sweeps import summary
 
 pytestmark = pytest.mark.usefixtures("tiny_task")
 
@@ -174,7 +176,7 @@ def test_seeds_of_search_final_and_last_measurement_never_meet(monkeypatch):
         used.append(trials.seeds)
         return train(data, model, optimizer, trials, **options)
 
-    monkeypatch.setattr(module, "train", spied)
+    monkeypatch.setattr(cells_module, "train", spied)
     run_cell(cell("sgd", 96))
     kinds = [sorted({int(seed) // 1000 for seed in seeds}) for seeds in used]
     assert kinds == sorted(kinds)

@@ -7,7 +7,7 @@ from tiny import TINY
 
 from batchscaling.training import OPTIMIZERS, TASKS, Range, draw, hyperparameters
 from batchscaling.training.data import describe
-from batchscaling.training.loop import MEASURES
+from batchscaling.training.evaluation import MEASURES
 
 EVERY = {**TASKS, "tiny": TINY}
 every_task = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)
@@ -29,14 +29,16 @@ def test_a_space_gives_each_hyperparameter_of_its_optimizer(task, name):
 
 def test_a_rate_is_effective_where_there_is_momentum():
     task = TASKS["digits-mlp"]
-    assert task.space("sgd") == {"lr": task.rates, "decay": Range(2**-8, 1, complement=True)}
+    assert task.space("sgd") == {"lr": task.rates["sgd"], "decay": Range(2**-8, 1, complement=True)}
     for name in ("heavy_ball", "nesterov"):
         space = task.space(name)
         assert list(space) == ["effective_lr", "momentum", "decay"]
-        assert space["effective_lr"] == task.rates
+        assert space["effective_lr"] == task.rates["sgd"]
         assert space["momentum"].values([0, 1]).tolist() == [0.99, 0]
     assert list(task.space("adam")) == ["lr", "beta1", "decay"]
-    assert task.space("adam")["lr"] == task.space("adam_without_momentum")["lr"] == task.adam_rates
+    assert (
+        task.space("adam")["lr"] == task.space("adam_without_momentum")["lr"] == task.rates["adam"]
+    )
     assert "decay" not in TASKS["mnist-cnn-small"].space("adam")
 
 

@@ -141,7 +141,7 @@ def test_the_program_ends_with_its_last_trial(data, model, monkeypatch):
             drawn.append(seed)
             yield index
 
-    monkeypatch.setattr("batchscaling.training.loop.batches", counted)
+    monkeypatch.setattr("batchscaling.training.data.order.batches", counted)
     trials = Trials(np.array([0, 1]), {"lr": np.array([0.05, 0.2])})
     results = train(data, model, sgd, trials, batch_size=64, max_steps=100_000, target=1.0)
     slow, fast = results.steps_to_target

@@ -23,8 +23,11 @@ TINY = Task(
     load=load,
     model=mlp([FEATURES, 8, CLASSES]),
     targets={"validation": 0.6, "training": 0.5, "averaged": 0.6},
-    rates=Range(2**-6, 2**4),
-    adam_rates=Range(2**-8, 2**1),
+    rates={
+        "sgd": Range(2**-6, 2**4),
+        "adam": Range(2**-8, 2**1),
+        "kfac": Range(2**-6, 2**2),
+    },
     examples=800,
     steps=40,
 )

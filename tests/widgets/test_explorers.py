@@ -10,6 +10,7 @@ from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets import (
     MeasuredStepsExplorer,
     MomentumExplorer,
+    PlaneExplorer,
     PreconditioningExplorer,
     RiskExplorer,
     StepsExplorer,
@@ -92,6 +93,10 @@ BAD = [
     ("lr", lambda: ThermometerExplorer(lr=0), "0", "(0, inf)"),
     ("batch_size", lambda: ThermometerExplorer(batch_size=1.5), "1.5", "integer"),
     ("momentum", lambda: ThermometerExplorer(momentum=1), "1", "[0, 1)"),
+    ("lr", lambda: PlaneExplorer(lr=0), "0", "(0, inf)"),
+    ("momentum", lambda: PlaneExplorer(momentum=-0.1), "-0.1", "[0, 1)"),
+    ("extrapolation", lambda: PlaneExplorer(extrapolation=-1), "-1", "[0, inf)"),
+    ("roundness", lambda: PlaneExplorer(roundness=0), "0", "(0, inf)"),
 ]
 
 
@@ -112,8 +117,9 @@ EXPLORERS = [
     (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
     (MeasuredStepsExplorer, "momentum=0.9, noise_factor=1.0, start_factor=1.0"),
     (ThermometerExplorer, "lr=0.01, batch_size=16, momentum=0.0"),
+    (PlaneExplorer, "lr=0.5, momentum=0.8, extrapolation=0.25, roundness=0.3"),
 ]
-WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer)
+WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer, PlaneExplorer)
 
 
 def make(kind, **settings):

@@ -3,6 +3,8 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from batchscaling.registry import METHODS
+
 STYLE = {
     "figure.figsize": (7.2, 3.6),
     "figure.dpi": 110,
@@ -24,14 +26,19 @@ STYLE = {
     "lines.markersize": 5,
 }
 
+# What the part on the noisy quadratic model calls otherwise than sweeps do.
+_CLASSES = {
+    "SGD": "sgd",
+    "HeavyBall": "heavy_ball",
+    "Nesterov": "nesterov",
+    "Adam": "adam",
+    "KFAC": "kfac",
+}
+
 LOOKS = {
-    "SGD": {"color": "#0072b2", "linestyle": "-", "marker": "o"},
-    "HeavyBall": {"color": "#d55e00", "linestyle": "--", "marker": "s"},
-    "Nesterov": {"color": "#a6611a", "linestyle": "-.", "marker": "^"},
-    "Adam": {"color": "#007a5e", "linestyle": (0, (5, 1, 1, 1)), "marker": "D"},
-    "AdamWithoutMomentum": {"color": "#56a08c", "linestyle": (0, (2, 1)), "marker": "d"},
+    **{name: method.look for name, method in METHODS.items()},
+    **{name: METHODS[method].look for name, method in _CLASSES.items()},
     "Averaged": {"color": "#8f7700", "linestyle": (0, (1, 1)), "marker": "P"},
-    "KFAC": {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},
 }
@@ -43,6 +50,7 @@ FAMILY = [
     {"color": "#0a5c99", "linestyle": (0, (3, 1.5))},
     {"color": "#06375c", "linestyle": (0, (1, 1))},
 ]
+MARKERS = ("o", "s", "^", "D")  # of such a family, in its order
 GREY = "#8f8f8f"  # of what stands in the background
 LIMIT = "#b22222"  # of targets and limits
 
@@ -58,7 +66,8 @@ def look(name, *, marker=True):
     Parameters
     ----------
     name : str
-        An optimizer's name, such as ``"SGD"`` or ``"HeavyBall"``, or ``"theory"``.
+        A method of sweeps, such as ``"heavy_ball"``, a class of the noisy quadratic model, such as
+        ``"HeavyBall"``, or ``"theory"``.
     marker : bool
         Whether to draw markers.
 

@@ -6,8 +6,6 @@ Needs no torch.
 from batchscaling.noise.diffusion import (
     OrnsteinUhlenbeck,
     diffusion_constant,
-    sde_paths,
-    sgd_paths,
     stationary_density,
     stationary_variance,
 )
@@ -25,7 +23,7 @@ from batchscaling.noise.evidence import (
     laplace_evidence,
     laplace_evidence_from_log_det,
 )
-from batchscaling.noise.lanczos import Spectrum, lanczos_spectrum
+from batchscaling.noise.paths import sde_paths, sgd_paths
 from batchscaling.noise.sampling import hamiltonian_draws
 from batchscaling.noise.schedules import (
     Phase,
@@ -39,6 +37,7 @@ from batchscaling.noise.schedules import (
     steps_by_phase,
     updates,
 )
+from batchscaling.spectrum import Spectrum, lanczos_spectrum
 
 __all__ = [
     "Evidence",

@@ -10,13 +10,14 @@ D is the noise scale g of `noise_scale` (with replacement) divided by N: the cos
 is the sum N L, and their time runs N times as slowly.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import cumulative_trapezoid, trapezoid
 
 from batchscaling import _validation as check
+from batchscaling.noise._quadratic import basis, quadratic
+from batchscaling.nqm._covariance import factor
 
 
 def diffusion_constant(lr, batch_size, momentum=0.0):
@@ -75,7 +76,7 @@ class OrnsteinUhlenbeck:
     diffusion: float
 
     def __post_init__(self):
-        hessian, covariance = _quadratic(self.hessian, self.covariance)
+        hessian, covariance = quadratic(self.hessian, self.covariance)
         check.store(self, hessian=hessian, covariance=covariance)
         check.fields(self, diffusion=check.positive)
 
@@ -93,12 +94,12 @@ class OrnsteinUhlenbeck:
         ndarray
             The shape of `times`, then (d,).
         """
-        h, vectors = _eigenbasis(self.hessian)
-        start = check.array("start", start)
+        eigen = basis(self.hessian)
+        h, start = eigen.curvature, check.array("start", start)
         if start.shape != h.shape:
             check.reject("start", f"an array of shape {start.shape}", f"the shape {h.shape}")
         shrink = np.exp(-_times(times)[..., None] * h)
-        return (shrink * _to_basis(start, vectors)) @ _matrix(vectors, len(h)).T
+        return (shrink * eigen.inside(start)) @ eigen.vectors.T
 
     def variance(self, times):
         """Return the covariance of the parameters, from a fixed start.
@@ -114,15 +115,11 @@ class OrnsteinUhlenbeck:
             The shape of `times`, then the shape of `hessian`. It is the covariance matrix, or
             the variance of each direction.
         """
-        h, vectors = _eigenbasis(self.hessian)
-        times = _times(times)
-        noise = _congruence(self.covariance, vectors)
-        if vectors is None:
-            pairs, times = 2 * h, times[..., None]
-        else:
-            pairs, times = h[:, None] + h, times[..., None, None]
+        eigen, times = basis(self.hessian), _times(times)
+        noise, pairs = eigen.covariance_inside(self.covariance), sum(eigen.pairs)
+        times = times.reshape(times.shape + (1,) * noise.ndim)
         inside = self.diffusion * noise * -np.expm1(-times * pairs) / pairs
-        return inside if vectors is None else vectors @ inside @ vectors.T
+        return eigen.covariance_outside(inside)
 
     def stationary(self):
         r"""Return the covariance in the long run.
@@ -148,9 +145,9 @@ class OrnsteinUhlenbeck:
         ndarray, shape (d,)
             In the order of the curvatures, or of the rising eigenvalues of the matrix.
         """
-        _, vectors = _eigenbasis(self.hessian)
-        noise = _congruence(self.covariance, vectors)
-        return 0.5 * self.diffusion * (noise if vectors is None else np.diag(noise).copy())
+        eigen = basis(self.hessian)
+        noise = eigen.covariance_inside(self.covariance)
+        return 0.5 * self.diffusion * eigen.variances(noise)
 
     def sample(self, start, times, *, paths, seed):
         """Return exact samples of the process; no time step is involved.
@@ -171,20 +168,18 @@ class OrnsteinUhlenbeck:
         times = _increasing(times)
         paths = check.integer("paths", paths, 1)
         rng = check.generator(seed)
-        h, _ = _eigenbasis(self.hessian)
         now = np.tile(self.mean(start, 0.0), (paths, 1))
-        out = np.empty((paths, len(times), len(h)))
+        out = np.empty((paths, len(times), now.shape[1]))
         for k, step in enumerate(np.diff(times, prepend=0.0)):
             shrink = self._mean_matrix(step)
-            noise = rng.standard_normal(now.shape) @ _factor(self.variance(step)).T
+            noise = rng.standard_normal(now.shape) @ factor(self.variance(step)).T
             now = out[:, k] = now @ shrink.T + noise
         return out
 
     def _mean_matrix(self, time):
         """Return the matrix exp(-H time) by which the mean moves."""
-        h, vectors = _eigenbasis(self.hessian)
-        basis = _matrix(vectors, len(h))
-        return (basis * np.exp(-time * h)) @ basis.T
+        eigen = basis(self.hessian)
+        return (eigen.vectors * np.exp(-time * eigen.curvature)) @ eigen.vectors.T
 
 
 def stationary_variance(hessian, covariance, lr, batch_size, momentum=0.0):
@@ -224,16 +219,16 @@ def stationary_variance(hessian, covariance, lr, batch_size, momentum=0.0):
     Zhang et al. (2019), theorem 1, whose constant is exact; for directions whose noise is
     correlated the same recursion is solved for each pair.
     """
-    hessian, covariance = _quadratic(hessian, covariance)
+    hessian, covariance = quadratic(hessian, covariance)
     batch_size = check.positive("batch_size", batch_size)
     momentum = check.below_one("momentum", momentum)
-    h, vectors = _eigenbasis(hessian)
-    bound = 2 * (1 + momentum) / h.max()
+    eigen = basis(hessian)
+    bound = 2 * (1 + momentum) / eigen.curvature.max()
     lr = check.real("lr", lr, 0, bound, low_open=True, high_open=True)
-    noise = _congruence(covariance, vectors) / batch_size
-    left, right = (h, h) if vectors is None else (h[:, None], h[None, :])
+    noise = eigen.covariance_inside(covariance) / batch_size
+    left, right = eigen.pairs
     inside = lr * noise * (lr * _response(momentum, lr * left, lr * right))
-    return inside if vectors is None else vectors @ inside @ vectors.T
+    return eigen.covariance_outside(inside)
 
 
 def _response(momentum, x, y):
@@ -244,93 +239,6 @@ def _response(momentum, x, y):
     fresh, other = 1 - momentum, 1 + momentum
     steady = x * (other - y / 2) + y * (other - x / 2)
     return fresh * other / (fresh**2 * steady + momentum * (x - y) ** 2)
-
-
-def sgd_paths(
-    gradient, covariance, start, *, lr, batch_size, momentum=0.0, steps, paths, seed, every=1
-):
-    r"""Run SGD with Gaussian gradient noise: the method that the equation stands for.
-
-    The update is :math:`v' = m v + \nabla L(\theta) + \Sigma(\theta)^{1/2}\xi/\sqrt{B}`,
-    :math:`\theta' = \theta - \epsilon v'`.
-
-    Parameters
-    ----------
-    gradient : callable
-        ``gradient(theta)`` maps an array of shape (paths, d) to the gradients of the mean loss.
-    covariance : array_like, shape (d,) or (d, d), or callable
-        Covariance of one example's gradient: variances of independent directions, or a matrix.
-        A callable maps theta of shape (paths, d) to variances of that shape.
-    start : array_like, shape (d,) or (paths, d)
-    lr, batch_size : float
-        Positive.
-    momentum : float
-        At least 0 and below 1.
-    steps, paths : int
-        At least 1.
-    seed : int or numpy.random.Generator
-    every : int
-        Record every so many steps; it must divide `steps`.
-
-    Returns
-    -------
-    ndarray, shape (paths, steps // every + 1, d)
-        The first entry is the start.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of its range.
-    """
-    lr, batch_size = check.positive("lr", lr), check.positive("batch_size", batch_size)
-    momentum = check.below_one("momentum", momentum)
-    walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
-    velocity = np.zeros_like(walk.start)
-
-    def step(theta):
-        nonlocal velocity
-        noise = walk.noise(theta) / np.sqrt(batch_size)
-        velocity = momentum * velocity + gradient(theta) + noise
-        return theta - lr * velocity
-
-    return walk.run(step)
-
-
-def sde_paths(gradient, covariance, start, *, diffusion, dt, steps, paths, seed, every=1):
-    r"""Integrate :math:`d\theta = -\nabla L\,dt + \sqrt{D}\,\Sigma(\theta)^{1/2}\,dW` (Itô).
-
-    The Euler-Maruyama step is
-    :math:`\theta' = \theta - \nabla L\,\Delta t - \sqrt{D\,\Delta t}\,\Sigma^{1/2}\xi`. With
-    :math:`\Delta t = \epsilon` and :math:`D = \epsilon/B` it is SGD itself, path by path for one
-    seed; the equation is its limit for small :math:`\Delta t` at a fixed D.
-
-    Parameters
-    ----------
-    gradient, covariance, start, steps, paths, seed, every
-        As for `sgd_paths`.
-    diffusion : float
-        D, positive; see `diffusion_constant`.
-    dt : float
-        Time step, positive; small against one over the largest curvature.
-
-    Returns
-    -------
-    ndarray, shape (paths, steps // every + 1, d)
-        The first entry is the start, the others lie ``every * dt`` apart.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of its range.
-
-    References
-    ----------
-    Kloeden and Platen, "Numerical solution of stochastic differential equations", section 10.2.
-    """
-    dt = check.positive("dt", dt)
-    scale = np.sqrt(check.positive("diffusion", diffusion) * dt)
-    walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
-    return walk.run(lambda theta: theta - dt * gradient(theta) - scale * walk.noise(theta))
 
 
 def stationary_density(gradient, variance, grid, diffusion):
@@ -374,103 +282,6 @@ def stationary_density(gradient, variance, grid, diffusion):
     exponent = cumulative_trapezoid(slope, x=grid, initial=0) - np.log(variance)
     density = np.exp(exponent - exponent.max())
     return density / trapezoid(density, grid)
-
-
-class _Walk:
-    """What paths of SGD and of the equation share: noise, and the record of a run."""
-
-    def __init__(self, gradient, covariance, start, steps, paths, seed, every):
-        self.steps = check.integer("steps", steps, 1)
-        paths = check.integer("paths", paths, 1)
-        self.every = check.integer("every", every, 1, self.steps)
-        if self.steps % self.every:
-            check.reject("every", every, f"a divisor of steps, {self.steps}")
-        if not isinstance(gradient, Callable):
-            check.reject("gradient", gradient, "a function of an array of shape (paths, d)")
-        start = check.array("start", start, ndim=(1, 2))
-        if start.ndim == 2 and len(start) != paths:
-            check.reject("start", f"an array of shape {start.shape}", f"(d,) or ({paths}, d)")
-        self.start = np.array(np.broadcast_to(start, (paths, start.shape[-1])))
-        slope = np.shape(gradient(self.start))
-        if slope != self.start.shape:
-            shape = f"a function that returns shape {slope}"
-            check.reject("gradient", shape, f"the shape of theta, {self.start.shape}")
-        self.rng, self.covariance, self.factor = check.generator(seed), covariance, None
-        if not isinstance(covariance, Callable):
-            dim = self.start.shape[1]
-            self.factor = _factor(_covariance(covariance, (dim,), (dim, dim)))
-
-    def noise(self, theta):
-        """Return noise with one example's covariance, shape (paths, d)."""
-        normal = self.rng.standard_normal(theta.shape)
-        if self.factor is None:
-            return np.sqrt(self.covariance(theta)) * normal
-        return normal @ self.factor.T
-
-    def run(self, step):
-        theta, out = self.start, [self.start]
-        for k in range(1, self.steps + 1):
-            theta = step(theta)
-            if k % self.every == 0:
-                out.append(theta)
-        return np.stack(out, axis=1)
-
-
-def _quadratic(hessian, covariance):
-    """Return both as arrays of one shape, (d,) or (d, d), checked."""
-    matrix = check.dimensions(hessian) == 2
-    hessian = check.array("hessian", hessian, ndim=2 if matrix else 1, positive=not matrix)
-    if matrix and not _symmetric(hessian, 0, strict=True):
-        check.reject("hessian", "another matrix", "a symmetric positive-definite matrix")
-    return hessian, _covariance(covariance, hessian.shape)
-
-
-def _covariance(covariance, *shapes):
-    matrix = check.dimensions(covariance) == 2
-    covariance = check.array(
-        "covariance", covariance, ndim=2 if matrix else 1, nonnegative=not matrix
-    )
-    if covariance.shape not in shapes:
-        allowed = " or ".join(str(shape) for shape in shapes)
-        check.reject("covariance", f"an array of shape {covariance.shape}", f"the shape {allowed}")
-    if matrix and not _symmetric(covariance, -1e-9):
-        allowed = "a symmetric matrix without negative eigenvalues"
-        check.reject("covariance", "another matrix", allowed)
-    return covariance
-
-
-def _symmetric(matrix, least, *, strict=False):
-    """Return whether it is symmetric with eigenvalues from `least` times the largest on."""
-    largest = np.abs(matrix).max()
-    if matrix.shape[0] != matrix.shape[1] or np.abs(matrix - matrix.T).max() > 1e-9 * largest:
-        return False
-    values = np.linalg.eigvalsh(matrix)
-    bound = least * np.abs(values).max()
-    return bool(values[0] > bound if strict else values[0] >= bound)
-
-
-def _eigenbasis(hessian):
-    return (hessian, None) if hessian.ndim == 1 else np.linalg.eigh(hessian)
-
-
-def _matrix(vectors, dim):
-    return np.eye(dim) if vectors is None else vectors
-
-
-def _to_basis(vector, vectors):
-    return vector if vectors is None else vector @ vectors
-
-
-def _congruence(covariance, vectors):
-    return covariance if vectors is None else vectors.T @ covariance @ vectors
-
-
-def _factor(covariance):
-    """Return a matrix whose product with its transpose is the covariance."""
-    if covariance.ndim == 1:
-        return np.diag(np.sqrt(covariance))
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def _times(times):

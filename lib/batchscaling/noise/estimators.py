@@ -17,7 +17,8 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from batchscaling import _validation as check
-from batchscaling.noise._scaling import exponent, exponents, restore
+from batchscaling._scaling import exponent, exponents, restore
+from batchscaling.nqm.problem import require_problem
 
 
 @dataclass(frozen=True)
@@ -342,7 +343,7 @@ class RunningNoise:
         return _estimate(trace, signal, spread, max(1 / share - 1, 1), confidence, self.powers)
 
 
-def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
+def quadratic_noise_scales(problem, second_moment=None):
     r"""Return the exact noise scales of a noisy quadratic problem.
 
     At parameters with :math:`E\theta_i^2 = m_i` the gradient has :math:`E|G|^2 = \sum h_i^2 m_i`.
@@ -351,11 +352,10 @@ def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
 
     Parameters
     ----------
-    curvature, noise, second_moment : array_like, shape (k,)
-        h, c and m, such as those of a `NoisyQuadratic`; curvatures positive, the others
-        non-negative. For moments during training, m is twice the risk of a direction over h.
-    counts : array_like, shape (k,), optional
-        How many directions share each entry.
+    problem : NoisyQuadratic
+    second_moment : array_like, shape (k,) or scalar, optional
+        m, non-negative. The default is the problem's, before the first step. During training m is
+        twice the risk of a direction over h.
 
     Returns
     -------
@@ -373,19 +373,17 @@ def quadratic_noise_scales(curvature, noise, second_moment, counts=1.0):
 
     Examples
     --------
-    >>> quadratic_noise_scales([1.0, 0.5], [1.0, 0.5], [1.0, 1.0])
+    >>> quadratic_noise_scales(NoisyQuadratic([1.0, 0.5]))
     (1.2, 1.1111111111111112)
     """
-    h = check.array("curvature", curvature, positive=True)
-    columns = []
-    for name, value in (("noise", noise), ("second_moment", second_moment), ("counts", counts)):
-        numbers = check.array(name, value, ndim=(0, 1), nonnegative=True)
-        columns.append(np.full(h.shape, numbers) if numbers.ndim == 0 else numbers)
-        check.same_shape(name, columns[-1], "curvature", h.shape)
-    of_h, of_c, of_m = (exponent(column) for column in (h, *columns[:2]))
-    h, c, m = (np.ldexp(x, -power) for x, power in zip((h, *columns[:2]), (of_h, of_c, of_m)))
+    require_problem(problem)
+    if second_moment is not None:
+        problem = replace(problem, second_moment=second_moment)
+    columns = problem.curvature, problem.noise, problem.second_moment
+    of_h, of_c, of_m = map(exponent, columns)
+    h, c, m = (np.ldexp(x, -power) for x, power in zip(columns, (of_h, of_c, of_m)))
     scales = []
-    for weight in (columns[2], columns[2] * h):
+    for weight in (problem.counts, problem.counts * h):
         trace, signal = np.sum(weight * c), np.sum(weight * h**2 * m)
         scale = trace / signal if signal > 0 else np.inf
         scales.append(float(restore("noise", scale, of_c - 2 * of_h - of_m)))

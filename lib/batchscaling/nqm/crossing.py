@@ -15,6 +15,8 @@ same bound in steps of two, from t and from t + 1, is better. Where the risk osc
 take :math:`\varphi` of all their steps, from a table of :math:`r^\top F^j`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from batchscaling import _validation as check
@@ -83,8 +85,43 @@ def first_crossings(problem, optimizers, batch_sizes, targets):
     steps = []
     for first in range(0, len(optimizers), lanes):
         part = slice(first, first + lanes)
-        steps += _Walk(problem, optimizers[part]).run(batch_sizes[part], targets[part])
+        steps += _Walk(problem, optimizers[part], batch_sizes[part], targets[part]).run()
     return steps
+
+
+class _Front(NamedTuple):
+    """The lanes that still walk, and where they are.
+
+    Attributes
+    ----------
+    lane : ndarray of int
+        Which of all lanes they are.
+    step : ndarray of object
+        Steps done, integers of Python, which may outgrow 64 bits.
+    level : ndarray of int
+        Logarithm of each lane's next block.
+    states : tuple of pairs of ndarray
+        F^t s0, r^T F^t and psi after these steps, with their low parts.
+    """
+
+    lane: np.ndarray
+    step: np.ndarray
+    level: np.ndarray
+    states: tuple
+
+    def only(self, chosen):
+        """Return the front of the chosen lanes."""
+        states = tuple(tuple(part[:, :, chosen] for part in pair) for pair in self.states)
+        return _Front(self.lane[chosen], self.step[chosen], self.level[chosen], states)
+
+    def back(self, chosen, before):
+        """Return the front with the chosen lanes back in `before`, with half the block there."""
+        states = tuple(
+            tuple(np.where(chosen[:, None], old, new) for old, new in zip(*pairs, strict=True))
+            for pairs in zip(before.states, self.states, strict=True)
+        )
+        step = np.where(chosen, before.step, self.step)
+        return _Front(self.lane, step, np.where(chosen, before.level - 1, self.level), states)
 
 
 class _Walk:
@@ -93,9 +130,12 @@ class _Walk:
     Arrays have the shape (n, m, lanes, curvatures). Lanes of the same optimizer share its blocks.
     """
 
-    def __init__(self, problem, optimizers):
+    def __init__(self, problem, optimizers, batch_sizes, targets):
         distinct = list(dict.fromkeys(optimizers))
-        self.problem = problem
+        self.targets = targets
+        weight = 0.5 * problem.counts * problem.curvature
+        self.start_weight = weight * problem.second_moment
+        self.noise_weight = weight * problem.noise / batch_sizes[:, None]
         self.which = np.array([distinct.index(optimizer) for optimizer in optimizers])
         self.method = moments.stack([optimizer.method() for optimizer in distinct])
         h = problem.curvature
@@ -113,77 +153,83 @@ class _Walk:
         self.largest = np.abs(self.table).max(axis=0)
         self.margin = 1 + _EPS * (8 + np.sqrt(h.size))  # for rounding in a risk
 
-    def run(self, batch_sizes, targets):
+    def run(self):
         """Return the first crossing of each lane, or None."""
-        problem, method = self.problem, self.method
-        weight = 0.5 * problem.counts * problem.curvature
-        start_weight = weight * problem.second_moment
-        noise_weight = weight * problem.noise / batch_sizes[:, None]
-        lane = np.arange(len(batch_sizes))
-        found, step = [None] * len(lane), [0] * len(lane)
-        level = np.zeros(len(lane), dtype=int)
-        column = self._pair(method.start[:, None, self.which, None])  # F^t s0
-        row = self._pair(method.readout[None, :, self.which, None])  # r^T F^t
-        psi = self._pair(np.zeros((1, 1, len(lane), 1)))
-        before, unsure = (column, row, psi), np.zeros(len(lane), dtype=bool)
-
-        def reach():
-            noise = np.einsum("lk,lk->l", noise_weight[lane], psi[0][0, 0])
-            readout = method.readout[:, self.which[lane], None]
-            phi = np.abs(np.sum(readout * column[0][:, 0], axis=0))
-            return phi, noise, noise + phi**2 @ start_weight <= targets[lane]
-
+        found = [None] * len(self.targets)
+        front = before = self._start()
+        unsure = np.zeros(len(found), dtype=bool)
         while True:
-            phi, noise, reached = reach()
-            if (back := reached & unsure).any():
-                for pair, old in zip((column, row, psi), before, strict=True):
-                    for part, old_part in zip(pair, old, strict=True):
-                        part[:, :, back] = old_part[:, :, back]
-                for k in np.flatnonzero(back):
-                    step[lane[k]] -= 1 << int(level[k] - 1)
-                level = np.where(back, level - 2, level)
-                phi, noise, reached = reach()
-            for k in np.flatnonzero(reached):
-                found[lane[k]] = step[lane[k]]
-            on = ~reached & (noise <= targets[lane])  # the noise part never falls
+            phi, noise, reached = self._reach(front)
+            if (back := reached & unsure).any():  # was it the block that went too far?
+                front = front.back(back, before)
+                phi, noise, reached = self._reach(front)
+            for lane, step in zip(front.lane[reached], front.step[reached], strict=True):
+                found[lane] = step
+            on = ~reached & (noise <= self.targets[front.lane])  # the noise part never falls
             if not on.any():
                 return found
-            lane, level, phi, noise = lane[on], level[on], phi[on], noise[on]
-            column, row, psi = ([part[:, :, on] for part in pair] for pair in (column, row, psi))
-            state, before = column[0][:, 0], (column, row, psi)
-            level, unsure = self._longest_safe(
-                lane, level, phi, state, start_weight, targets[lane], noise
-            )
-            power, covariance = (self._gather(lane, level, kind) for kind in (0, 1))
-            psi = dd.add(psi, dd.congruence(row, covariance))
-            column, row = dd.matmul(power, column), dd.matmul(row, power)
-            for k, one in enumerate(lane):
-                step[one] += 1 << int(level[k])
-            level = level + 1
-            if level.max() > _MOST_LEVEL:
-                allowed = f"a risk that is reached within 2**{_MOST_LEVEL} steps, or never"
-                check.reject("target", targets[lane[np.argmax(level)]], allowed)
+            front = front.only(on)
+            level, unsure = self._longest_safe(front, phi[on], noise[on])
+            before = front._replace(level=level)
+            front = self._after_block(before)
 
-    def _longest_safe(self, lane, level, phi, column, start_weight, target, noise):
+    def _start(self):
+        method, lanes = self.method, len(self.targets)
+        states = (
+            self._pair(method.start[:, None, self.which, None]),
+            self._pair(method.readout[None, :, self.which, None]),
+            self._pair(np.zeros((1, 1, lanes, 1))),
+        )
+        step = np.array([0] * lanes, dtype=object)
+        return _Front(np.arange(lanes), step, np.zeros(lanes, dtype=int), states)
+
+    def _reach(self, front):
+        """Return each lane's size of phi and noise part of the risk, and whether it has arrived."""
+        column, _, psi = front.states
+        noise = np.einsum("lk,lk->l", self.noise_weight[front.lane], psi[0][0, 0])
+        readout = self.method.readout[:, self.which[front.lane], None]
+        phi = np.abs(np.sum(readout * column[0][:, 0], axis=0))
+        return phi, noise, noise + phi**2 @ self.start_weight <= self.targets[front.lane]
+
+    def _after_block(self, front):
+        """Return where the lanes are after a block of their level; the next may be twice as long.
+
+        Raises
+        ------
+        ValueError
+            If a lane has walked for too long.
+        """
+        column, row, psi = front.states
+        power, covariance = (self._gather(front.lane, front.level, kind) for kind in (0, 1))
+        psi = dd.add(psi, dd.congruence(row, covariance))
+        states = dd.matmul(power, column), dd.matmul(row, power), psi
+        done = np.array([1 << int(level) for level in front.level], dtype=object)
+        if front.level.max() >= _MOST_LEVEL:
+            allowed = f"a risk that is reached within 2**{_MOST_LEVEL} steps, or never"
+            check.reject("target", self.targets[front.lane[np.argmax(front.level)]], allowed)
+        return _Front(front.lane, front.step + done, front.level + 1, states)
+
+    def _longest_safe(self, front, phi, noise):
         """Return each lane's longest block with the risk above the target, and which are unsure.
 
-        It is at most `level`, or a short one. In a long block that is unsure the risk may touch
-        the target within rounding.
+        It is at most the front's level, or a short one. In a long block that is unsure the risk may
+        touch the target within rounding: if it has arrived after the block, it may have before.
         """
-        arguments = lane, level, phi, column, start_weight
-        safe = self._by_changes(*arguments, target * self.margin - noise, self.short)
+        target, column = self.targets[front.lane], front.states[0][0][:, 0]
+        arguments = front.lane, front.level, phi, column
+        needed = target * self.margin - noise
+        safe = self._by_changes(*arguments, needed, self.short)
         near = np.flatnonzero(safe <= self.short)
         if near.size:
-            needed = (target * self.margin - noise)[near]
-            safe[near] = self._longest_short(lane[near], column[:, near], start_weight, needed)
-        unsure = (safe < _MOST_SHORT) & (level > _MOST_SHORT)
+            safe[near] = self._longest_short(front.lane[near], column[:, near], needed[near])
+        unsure = (safe < _MOST_SHORT) & (front.level > _MOST_SHORT)
         if unsure.any():
             longer = self._by_changes(*arguments, target / self.margin - noise, _MOST_SHORT)
             unsure &= longer > _MOST_SHORT
             safe = np.where(unsure, longer, safe)
         return safe, unsure
 
-    def _by_changes(self, lane, level, phi, column, start_weight, needed, least):
+    def _by_changes(self, lane, level, phi, column, needed, least):
         """Return how long blocks are that change too little to fall to what is needed.
 
         They are at most `level`; `least` is where the search ends without a proof.
@@ -213,12 +259,12 @@ class _Walk:
             in_pairs = np.minimum(lowest(phi, twice, pairs), lowest(phi_after, twice_after, pairs))
             in_pairs -= 16 * _EPS * pairs * phi[open_]  # two steps are a difference of near numbers
             bound = np.maximum(np.maximum(lowest(phi, once, length - 1), in_pairs), 0)
-            unsafe = open_[bound**2 @ start_weight <= needed[open_]]
+            unsafe = open_[bound**2 @ self.start_weight <= needed[open_]]
             level[unsafe] -= 1
             open_ = unsafe[level[unsafe] > least]
         return level
 
-    def _longest_short(self, lane, column, start_weight, needed):
+    def _longest_short(self, lane, column, needed):
         """Return each lane's longest safe block up to the longest short one."""
         alone = self.shape[0] == 1  # then nothing need be copied
         rows = self.table if alone else self.table[:, :, self.which[lane]]
@@ -226,7 +272,7 @@ class _Walk:
         np.abs(phi, out=phi)
         phi -= 4 * _EPS * np.sum(self.largest[:, self.which[lane]] * np.abs(column), axis=0)
         np.maximum(phi, 0, out=phi)
-        unsafe = np.square(phi, out=phi) @ start_weight <= needed
+        unsafe = np.square(phi, out=phi) @ self.start_weight <= needed
         unsafe[0] = False  # the step where the block begins, which is known
         first = np.where(unsafe.any(axis=0), np.argmax(unsafe, axis=0), len(unsafe))
         return np.frexp(first)[1] - 1

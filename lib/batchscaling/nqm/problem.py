@@ -23,8 +23,9 @@ class NoisyQuadratic:
         Variance c of one example's gradient along each eigenvector. The default is `curvature`.
     second_moment : array_like, shape (k,) or scalar
         :math:`E[\theta_i(0)^2]` along each eigenvector.
-    counts : array_like of int, shape (k,), optional
-        How many directions share each entry. The default is one.
+    counts : array_like, shape (k,), optional
+        How many directions share each entry, positive; real numbers are weights, such as those of
+        a measured spectrum. The default is one.
 
     Raises
     ------
@@ -63,8 +64,6 @@ class NoisyQuadratic:
             "second_moment": check.array("second_moment", second_moment, nonnegative=True),
             "counts": check.array("counts", counts, positive=True),
         }
-        if np.any(values["counts"] % 1):
-            check.reject("counts", counts, "whole numbers from 1 on")
         for name, numbers in values.items():
             check.same_shape(name, numbers, "curvature", curvature.shape)
         check.store(self, **values)
@@ -109,28 +108,53 @@ class NoisyQuadratic:
         return cls(np.arange(1, dim + 1) ** -exponent, second_moment=second_moment)
 
     @classmethod
-    def from_spectrum(cls, curvature, noise=None, counts=None):
+    def from_spectrum(cls, curvature, noise=None, counts=None, *, only_positive=False):
         """Return a problem with a given spectrum, such as a measured one.
 
         Parameters
         ----------
         curvature : array_like, shape (k,)
-            Eigenvalues, positive.
+            Eigenvalues, positive unless `only_positive`.
         noise : array_like, shape (k,), optional
             Variance of one example's gradient along each eigenvector. The default is `curvature`.
-        counts : array_like of int, shape (k,), optional
-            How many directions share each eigenvalue. The default is one.
+        counts : array_like, shape (k,), optional
+            How many directions share each eigenvalue; real numbers are weights. An entry of count 0
+            is left out. The default is one.
+        only_positive : bool
+            Leave out the eigenvalues that are not positive, with their noise and counts. Along
+            such directions a quadratic has no minimum; a measured spectrum may hold some. By
+            default they are refused.
 
         Returns
         -------
         NoisyQuadratic
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range, or no eigenvalue is positive.
         """
-        return cls(curvature, noise=noise, counts=counts)
+        curvature = check.array("curvature", curvature)
+        only_positive = check.flag("only_positive", only_positive)
+        counts = np.ones(curvature.shape) if counts is None else counts
+        columns = {
+            "noise": check.array("noise", curvature if noise is None else noise),
+            "counts": check.array("counts", counts, nonnegative=True),
+        }
+        for name, values in columns.items():
+            check.same_shape(name, values, "curvature", curvature.shape)
+        counted = columns["counts"] > 0
+        kept = counted & (curvature > 0)
+        if not kept.any() or (np.any(kept != counted) and not only_positive):
+            allowed = "positive numbers, or some positive ones with only_positive=True"
+            check.reject("curvature", f"an array that holds {curvature.min()}", allowed)
+        return cls(curvature[kept], **{name: values[kept] for name, values in columns.items()})
 
     @property
     def dim(self):
-        """Number of directions, each counted as often as it occurs."""
-        return int(self.counts.sum())
+        """Number of directions, each counted as often as it occurs; whole if it is an integer."""
+        total = float(self.counts.sum())
+        return int(total) if total.is_integer() else total
 
     @property
     def initial_risk(self):
@@ -202,10 +226,157 @@ class NoisyQuadratic:
             second_moment=h**p * self.second_moment,
         )
 
+    def local_steps(self, lr, steps):
+        r"""Return the equivalent problem of an outer method whose workers take local SGD steps.
+
+        In a round each of K workers takes H SGD steps from the common :math:`\theta`, with its own
+        batches of b examples. The outer method then uses :math:`\theta - \bar\theta`, the way back
+        from their mean, as if it were a gradient. With :math:`a = 1 - \alpha h` this is
+
+        .. math:: (1 - a^H)\,\theta + \xi, \qquad
+            \operatorname{var}\xi = \frac{\alpha^2 c}{bK} \cdot \frac{1 - a^{2H}}{1 - a^2}.
+
+        So rounds are steps of the outer method on a problem of curvature :math:`1 - a^H`; its batch
+        size is bK, the examples of all workers in one local step. The coordinates are scaled so
+        that the loss is the same number in both.
+
+        ``SGD(lr=1)`` on it is SGD whose workers are averaged every H steps (local SGD), other rates
+        are Lookahead, and ``Nesterov`` is the outer method of DiLoCo. The risk is that of the point
+        where a round ends; programs that store Nesterov's look-ahead point report that one instead.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate :math:`\alpha` of the local steps, positive and below 2 over the largest
+            curvature.
+        steps : int
+            H, the number of local steps in a round, at least 1.
+
+        Returns
+        -------
+        NoisyQuadratic
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range or the local steps diverge.
+
+        References
+        ----------
+        Stich, "Local SGD converges fast and communicates little", 2019. Zhang et al., "Lookahead
+        optimizer: k steps forward, 1 step back", 2019. Douillard et al., "DiLoCo: distributed
+        low-communication training of language models", 2023.
+
+        Examples
+        --------
+        >>> rounds = NoisyQuadratic.harmonic(dim=10_000).local_steps(lr=0.5, steps=8)
+        >>> round(rounds.initial_risk, 4)
+        4.8938
+        """
+        lr, steps = check.positive("lr", lr), check.integer("steps", steps, 1)
+        x = lr * self.curvature
+        if x.max() >= 2:
+            highest = self.curvature.max()
+            allowed = f"below {2 / highest:.6g}, where local steps converge"
+            check.reject("lr", lr, f"{allowed} (largest curvature {highest:.6g})")
+        with np.errstate(divide="ignore"):  # at x = 1 one step forgets everything
+            log = np.where(x < 1, np.log1p(-np.minimum(x, 1)), np.log1p(np.maximum(x, 1) - 2))
+        flips = (x > 1) & (steps % 2 == 1)  # a^H is negative
+        curvature = np.where(flips, 1 + np.exp(steps * log), -np.expm1(steps * log))
+        noise = lr**2 * self.noise * (-np.expm1(2 * steps * log) / (x * (2 - x)))
+        return self._of_equal_loss(curvature, noise)
+
+    def extragradient(self, extrapolation):
+        r"""Return the equivalent problem of a method that extrapolates with a fresh gradient.
+
+        Where the method would take its gradient, it first takes a step of rate
+        :math:`\hat\gamma` along a gradient of another batch of B examples, and takes the gradient
+        there. That one is :math:`h(1 - \hat\gamma h)\,\theta` plus noise of variance
+        :math:`c(1 + \hat\gamma^2 h^2)/B`, also when each worker extrapolates with its own batch.
+        So any method, with momentum or without, runs as it is on a changed problem. The coordinates
+        are scaled so that the loss is the same number in both. A step costs 2B examples.
+
+        Parameters
+        ----------
+        extrapolation : float
+            :math:`\hat\gamma`, at least 0 and below 1 over the largest curvature. Beyond it the
+            extrapolated point lies across the minimum, and its gradient points uphill.
+
+        Returns
+        -------
+        NoisyQuadratic
+
+        Raises
+        ------
+        ValueError
+            If `extrapolation` is out of its range.
+
+        See Also
+        --------
+        ExtrapSGD : Extrapolates with the gradient of the step before, which costs nothing.
+
+        References
+        ----------
+        Korpelevich, "The extragradient method for finding saddle points and other problems", 1976.
+        """
+        extrapolation = check.nonnegative("extrapolation", extrapolation)
+        y = extrapolation * self.curvature
+        if y.max() >= 1:
+            highest = self.curvature.max()
+            allowed = f"below {1 / highest:.6g}, where the gradient still points downhill"
+            check.reject(
+                "extrapolation", extrapolation, f"{allowed} (largest curvature {highest:.6g})"
+            )
+        return self._of_equal_loss(self.curvature * (1 - y), self.noise * (1 + y**2))
+
+    def smooth(self, std, local_batch_size):
+        r"""Return the equivalent problem of gradients taken at randomly perturbed points.
+
+        Each of K workers adds its own Gaussian noise, of variance :math:`\sigma^2` in each
+        direction, to the point where it takes the gradient of b examples. On a quadratic the mean
+        of the gradient does not change. Its noise gains :math:`h^2\sigma^2` on each worker, however
+        large b is. The mean over workers has variance
+        :math:`c/(bK) + h^2\sigma^2/K = (c + b h^2\sigma^2)/(bK)`.
+
+        Parameters
+        ----------
+        std : float
+            :math:`\sigma`, at least 0.
+        local_batch_size : float
+            b, the examples that share one perturbation, positive. The batch size of the returned
+            problem is bK. If all workers share the perturbation, b is the whole batch.
+
+        Returns
+        -------
+        NoisyQuadratic
+
+        References
+        ----------
+        Duchi et al., "Randomized smoothing for stochastic optimization", 2012.
+        """
+        std = check.nonnegative("std", std)
+        local_batch_size = check.positive("local_batch_size", local_batch_size)
+        perturbation = local_batch_size * (std * self.curvature) ** 2
+        return replace(self, noise=self.noise + perturbation)
+
+    def _of_equal_loss(self, curvature, noise):
+        r"""Return the problem of other gradients, in coordinates in which the loss is unchanged.
+
+        The gradients are :math:`\tilde h\theta` plus noise, and the coordinates
+        :math:`(h/\tilde h)^{1/2}\theta`.
+        """
+        scale = self.curvature / curvature
+        return replace(
+            self,
+            curvature=curvature,
+            noise=scale * noise,
+            second_moment=scale * self.second_moment,
+        )
+
     def __repr__(self):
         low, high = self.curvature.min(), self.curvature.max()
         return (
-            f"NoisyQuadratic(dim={self.dim}, {self.curvature.size} curvatures "
+            f"NoisyQuadratic(dim={self.dim:.12g}, {self.curvature.size} curvatures "
             f"from {low:.4g} to {high:.4g})"
         )
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from batchscaling import _validation as check
+from batchscaling.nqm._covariance import checked_covariance, factor
 from batchscaling.nqm.risk import require_types, whole_steps
 
 
@@ -15,7 +16,7 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
     Parameters
     ----------
     problem : NoisyQuadratic
-        A problem whose entries have counts is run with all its directions.
+        A problem whose entries have counts is run with all its directions; they must be whole.
     optimizer : Optimizer
     batch_size : float
         B, positive.
@@ -48,11 +49,15 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
         check.reject("steps", steps.tolist(), "strictly increasing integers")
     rng = check.generator(seed)
     counts = problem.counts.astype(int)
+    if np.any(counts != problem.counts):
+        check.reject("problem", problem, "one whose counts are whole numbers")
     h, c, m = (
         np.repeat(values, counts)
         for values in (problem.curvature, problem.noise, problem.second_moment)
     )
-    factor = None if covariance is None else _factor(covariance, len(h))
+    root = None
+    if covariance is not None:
+        root = factor(checked_covariance(covariance, (len(h), len(h))))
     A, b, query, readout, start = optimizer.method()
     theta = np.sqrt(m) * rng.standard_normal((paths, len(h)))
     state = start[:, None, None] * theta
@@ -61,22 +66,10 @@ def sample_paths(problem, optimizer, batch_size, steps, *, paths, seed, covarian
     for column, time in enumerate(times):
         for _ in range(time - now):
             normal = rng.standard_normal(theta.shape)
-            example = np.sqrt(c) * normal if factor is None else normal @ factor.T
+            example = np.sqrt(c) * normal if root is None else normal @ root.T
             noise = example / np.sqrt(batch_size)
             gradient = h * np.tensordot(query, state, 1) + noise
             state = np.tensordot(A, state, 1) + b[:, None, None] * gradient
         now = time
         losses[:, column] = 0.5 * np.tensordot(readout, state, 1) ** 2 @ h
     return losses.reshape((paths, *steps.shape))
-
-
-def _factor(covariance, dim):
-    """Return a matrix whose product with its transpose is the covariance."""
-    covariance = check.array("covariance", covariance, ndim=2)
-    if covariance.shape != (dim, dim):
-        check.reject("covariance", f"an array of shape {covariance.shape}", f"({dim}, {dim})")
-    values, vectors = np.linalg.eigh(covariance)
-    asymmetry = np.abs(covariance - covariance.T).max()
-    if asymmetry > 1e-9 * np.abs(values).max() or values[0] < -1e-9 * np.abs(values).max():
-        check.reject("covariance", "not one", "a symmetric matrix without negative eigenvalues")
-    return vectors * np.sqrt(np.maximum(values, 0))

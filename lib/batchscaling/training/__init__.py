@@ -2,12 +2,19 @@
 
 from batchscaling.training import _process  # noqa: F401, isort: skip
 
-from batchscaling.training.curves import (
+from batchscaling.curves import (
+    BatchSizeCurve,
+    CellResult,
+    bootstrap_interval,
     first_crossing,
     fit_hyperbola,
     fit_shift,
+    load_results,
+    measured,
     median_interval,
 )
+from batchscaling.ranges import Range, join
+from batchscaling.training.cells import Cell, run_cell
 from batchscaling.training.data import (
     Data,
     DataError,
@@ -23,16 +30,17 @@ from batchscaling.training.data import (
     wikitext2,
 )
 from batchscaling.training.from_phases import from_phases
-from batchscaling.training.gradient_noise import (
-    NoiseHistory,
-    gradient_products,
-    hessian_product,
-    measure_noise,
-    per_example_gradients,
-)
 from batchscaling.training.loop import evaluation_steps, train
+from batchscaling.training.losses import (
+    Loss,
+    bernoulli_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
+from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
+    from_module,
     lstm,
     mlp,
     resnet,
@@ -48,22 +56,29 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
+    Look,
     Optimizer,
     accumulator,
     adam,
     adam_without_momentum,
     chain,
     decoupled_weight_decay,
+    diagonal_fisher,
+    extrap_sgd,
     fix,
     heavy_ball,
+    kfac,
+    kfac_preconditioner,
+    kfac_without_momentum,
     lars,
     layer_rate,
     nesterov,
+    nesterov_lookahead,
+    perturbed,
     sgd,
     weight_decay,
     weights_only,
 )
-from batchscaling.training.results import CellResult, load_results
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -73,27 +88,32 @@ from batchscaling.training.schedules import (
     multiply_schedules,
     step_drops,
 )
-from batchscaling.training.search import Range, draw, hyperparameters
-from batchscaling.training.sweeps import Cell, run_cell, run_sweep
+from batchscaling.training.search import draw, hyperparameters
+from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
+from batchscaling.training.workers import Exchange, local_steps, synchronous
 
 __all__ = [
-    "OPTIMIZERS",
-    "TASKS",
+    "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
     "Data",
     "DataError",
+    "Exchange",
     "FlipCrop",
+    "Look",
+    "Loss",
     "Model",
     "NoiseHistory",
+    "OPTIMIZERS",
     "Objective",
     "Optimizer",
     "Range",
     "Schedule",
     "Summary",
+    "TASKS",
     "Task",
     "TrialResults",
     "Trials",
@@ -101,40 +121,54 @@ __all__ = [
     "adam",
     "adam_without_momentum",
     "batches",
+    "bernoulli_cross_entropy",
+    "bootstrap_interval",
     "chain",
     "cifar10",
     "constant",
+    "cross_entropy",
     "decoupled_weight_decay",
+    "diagonal_fisher",
     "digits",
     "draw",
     "evaluation_steps",
+    "extrap_sgd",
     "fashion_mnist",
     "first_crossing",
     "fit_hyperbola",
     "fit_shift",
     "fix",
+    "from_module",
     "from_npz",
     "from_phases",
-    "grid",
     "gradient_products",
+    "grid",
     "heavy_ball",
-    "hyperparameters",
     "hessian_product",
+    "hyperparameters",
+    "join",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "local_steps",
     "lstm",
-    "median_interval",
     "measure_noise",
+    "measured",
+    "median_interval",
     "mlp",
     "mnist",
     "multi30k",
     "multiply_schedules",
     "nesterov",
-    "resnet",
+    "nesterov_lookahead",
     "per_example_gradients",
+    "perturbed",
+    "resnet",
     "resnet20",
     "resnet32",
     "resnet8",
@@ -143,8 +177,10 @@ __all__ = [
     "sgd",
     "simple_cnn",
     "softmax_regression",
+    "squared_error",
     "step_drops",
     "summarise",
+    "synchronous",
     "tiny_shakespeare",
     "train",
     "transformer",
@@ -155,3 +191,12 @@ __all__ = [
     "wide_resnet",
     "wikitext2",
 ]
+
+
+def __getattr__(name):
+    """Return what moved to `batchscaling.curvature`, which stands on this package."""
+    if name in ("gradient_products", "hessian_product", "per_example_gradients"):
+        from batchscaling import curvature
+
+        return getattr(curvature, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,19 +2,22 @@
 
 import torch
 
+from batchscaling._errors import InputError
 from batchscaling._validation import reject
 from batchscaling.training.data import generator
+from batchscaling.training.losses import cross_entropy, shown
 
 _ERRORS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
 
-def check_fit(data, model, measures=()):
+def check_fit(data, model, loss=cross_entropy, measures=()):
     """Check that the parts of the data fit each other, and the model.
 
     Parameters
     ----------
     data : Data
     model : Model
+    loss : Loss
     measures : sequence of str
         What is evaluated, as for `train`.
 
@@ -29,7 +32,8 @@ def check_fit(data, model, measures=()):
         pair = [getattr(data, name) for name in names]
         if part == "test" and pair == [None, None]:
             continue
-        check_examples(model, params, *pair, names, data.augment if part == "train" else None)
+        augment = data.augment if part == "train" else None
+        check_examples(model, params, *pair, names=names, loss=loss, augment=augment)
     held = len(data.validation_labels)
     evaluated = {"validation_labels": data.validation_labels}
     if "training" in measures:
@@ -37,11 +41,13 @@ def check_fit(data, model, measures=()):
     if any(measure.endswith("objective") for measure in measures):
         evaluated["train_labels"] = data.train_labels
     for name, labels in evaluated.items():
-        if (labels < 0).all():
-            reject(name, f"{_shown(labels)}, all of them -1", "some labels that count")
+        if not loss.counts(labels).any():
+            reject(name, f"{shown(labels)}, all of them -1", "some labels that count")
 
 
-def check_examples(model, params, inputs, labels, names=("inputs", "labels"), augment=None):
+def check_examples(
+    model, params, inputs, labels, *, names=("inputs", "labels"), loss=cross_entropy, augment=None
+):
     """Check that inputs and labels fit each other, and the model.
 
     The model is asked for the outputs of two examples, on the CPU: on a GPU a number that is
@@ -54,6 +60,7 @@ def check_examples(model, params, inputs, labels, names=("inputs", "labels"), au
     inputs, labels : torch.Tensor
     names : tuple of two str
         What errors call them.
+    loss : Loss
     augment : FlipCrop, optional
 
     Raises
@@ -65,18 +72,10 @@ def check_examples(model, params, inputs, labels, names=("inputs", "labels"), au
         if not isinstance(tensor, torch.Tensor) or tensor.ndim == 0:
             reject(name, type(tensor).__name__, "a tensor, its first axis the examples")
     if not len(inputs) or len(inputs) != len(labels):
-        allowed = f"as many as {names[0]}, {_shown(inputs)}; at least 1"
-        reject(names[1], f"{len(labels)} labels, {_shown(labels)}", allowed)
+        allowed = f"as many as {names[0]}, {shown(inputs)}; at least 1"
+        reject(names[1], f"{len(labels)} labels, {shown(labels)}", allowed)
     outputs = _outputs(model, params, inputs, names[0], augment)
-    shape = (len(labels), *outputs.shape[1:-1])
-    if labels.dtype != torch.int64 or labels.shape != shape:
-        allowed = f"torch.int64 of shape {shape}, a class for each row of the model's outputs"
-        reject(names[1], _shown(labels), f"{allowed} for {names[0]} {_shown(inputs)}")
-    low, high, classes = labels.min().item(), labels.max().item(), outputs.shape[-1]
-    if low < -1 or high >= classes:
-        found = f"{_shown(labels)}, from {low} to {high}"
-        allowed = f"from 0 to {classes - 1}, as the model has {classes} outputs, or -1"
-        reject(names[1], found, allowed)
+    loss.check(names[1], labels, (len(labels), *outputs.shape[1:]))
 
 
 @torch.no_grad()
@@ -88,14 +87,12 @@ def _outputs(model, params, inputs, name, augment):
         if augment is not None:
             probe = augment.apply(probe, augment.draw(generator(0, "augment"), len(probe)))
         outputs = model.apply({name: p.cpu() for name, p in params.items()}, probe)
+    except InputError:  # the model's own
+        raise
     except _ERRORS as error:
         allowed = f"inputs that the model takes; it says: {str(error).strip()}"
-        reject(name, _shown(inputs), allowed)
+        reject(name, shown(inputs), allowed)
     if outputs.ndim < 2 or len(outputs) != len(probe):
-        found = f"{tuple(outputs.shape)} for {len(probe)} of {name} {_shown(inputs)}"
+        found = f"{tuple(outputs.shape)} for {len(probe)} of {name} {shown(inputs)}"
         reject("the shape of the model's outputs", found, "(examples, ..., classes)")
     return outputs
-
-
-def _shown(tensor):
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"

@@ -213,6 +213,10 @@ class BatchSizes:
             used += steps * batch_size
         return cls(counted)
 
+    def __iter__(self):
+        """Yield the batch size of each step."""
+        return (size for steps, size in self.pieces for _ in range(steps))
+
     def at(self, step):
         """Return the batch size of a step, counted from 0 and below `steps`."""
         step = integer("step", step, 0, self.steps - 1)

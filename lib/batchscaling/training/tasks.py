@@ -4,34 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from batchscaling._validation import fields, integer, nonnegative, real
+from batchscaling._validation import fields, integer, nonnegative, real, reject
+from batchscaling.ranges import Range
+from batchscaling.registry import METHODS
 from batchscaling.training.data import digits, fashion_mnist, mnist
 from batchscaling.training.models import Model, mlp, simple_cnn, softmax_regression
 from batchscaling.training.objective import Objective
-from batchscaling.training.optimizers import (
-    adam,
-    adam_without_momentum,
-    chain,
-    fix,
-    heavy_ball,
-    nesterov,
-    sgd,
-    weight_decay,
-)
-from batchscaling.training.search import Range
+from batchscaling.training.optimizers import chain, fix, weight_decay
 
-_ADAM = {"beta2": 0.999, "epsilon": 1e-8}
-
-OPTIMIZERS = {
-    "sgd": sgd,
-    "heavy_ball": heavy_ball,
-    "nesterov": nesterov,
-    "adam": fix(adam, **_ADAM),
-    "adam_without_momentum": fix(adam_without_momentum, **_ADAM),
-}
+OPTIMIZERS = {name: method.build() for name, method in METHODS.items()}
 """The optimizers of sweeps by name."""
-
-_MOMENTUM = Range(0.01, 1, complement=True)
 
 
 @dataclass(frozen=True)
@@ -45,10 +27,8 @@ class Task:
     model : Model
     targets : mapping of str to float
         Loss to reach for each measure.
-    rates : Range
-        Effective learning rates to search, for SGD with or without momentum.
-    adam_rates : Range
-        Learning rates to search for Adam.
+    rates : mapping of str to Range
+        Learning rates to search, for each family of methods; effective ones for SGD with momentum.
     examples : int
         A trial may take this many training examples,
     steps : int
@@ -65,8 +45,7 @@ class Task:
     load: Callable
     model: Model
     targets: Mapping[str, float]
-    rates: Range
-    adam_rates: Range
+    rates: Mapping[str, Range]
     examples: int
     steps: int
     patience: float = 4.0
@@ -97,16 +76,16 @@ class Task:
 
     def space(self, optimizer):
         """Return the search space of an optimizer by name, a dict of str to `Range`."""
-        space = {
-            "sgd": {"lr": self.rates},
-            "heavy_ball": {"effective_lr": self.rates, "momentum": _MOMENTUM},
-            "nesterov": {"effective_lr": self.rates, "momentum": _MOMENTUM},
-            "adam": {"lr": self.adam_rates, "beta1": _MOMENTUM},
-            "adam_without_momentum": {"lr": self.adam_rates},
-        }[optimizer]
+        method = METHODS[optimizer]
+        if method.family not in self.rates:
+            reject("optimizer", optimizer, f"one of the families {', '.join(self.rates)}")
+        space = {method.rate: self.rates[method.family], **method.space}
         if any(name.startswith("averaged") for name in self.targets):
             space["decay"] = Range(self.least_fresh, 1, complement=True)
         return space
+
+
+_KFAC_RATES = Range(2**-7, 2**2)  # in units of Newton's step
 
 
 def _cnn(load, target):
@@ -115,8 +94,7 @@ def _cnn(load, target):
         load=load,
         model=simple_cnn(),
         targets={"validation": target},
-        rates=Range(2**-8, 2),
-        adam_rates=Range(2**-14, 2**-6),
+        rates={"sgd": Range(2**-8, 2), "adam": Range(2**-14, 2**-6), "kfac": _KFAC_RATES},
         examples=2_000_000,
         steps=1000,
         patience=2.0,
@@ -129,8 +107,7 @@ def _small_cnn(load, target):
         load=lambda: load(validation=500, size=14),
         model=simple_cnn(14, filters=(8, 16), units=64),
         targets={"validation": target},
-        rates=Range(2**-7, 2**2),
-        adam_rates=Range(2**-12, 2**-4),
+        rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
         examples=200_000,
         steps=200,
         patience=2.0,
@@ -141,8 +118,7 @@ _SOFTMAX = Task(
     load=lambda: mnist(size=14),
     model=softmax_regression(14 * 14, 10),
     targets={"objective": 0.01},
-    rates=Range(2**-7, 2**2),
-    adam_rates=Range(2**-12, 2**-3),
+    rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-3), "kfac": _KFAC_RATES},
     examples=2_000_000,
     steps=2_000,
     patience=2.0,
@@ -154,8 +130,7 @@ TASKS = {
         load=digits,
         model=mlp([64, 64, 10]),
         targets={"validation": 0.2, "training": 0.05, "averaged": 0.2},
-        rates=Range(2**-6, 2**6),
-        adam_rates=Range(2**-11, 2**-3),
+        rates={"sgd": Range(2**-6, 2**6), "adam": Range(2**-11, 2**-3), "kfac": _KFAC_RATES},
         examples=20_000,
         steps=400,
     ),

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from batchscaling._validation import array, dimensions, integer, one_of, reject, store
-from batchscaling.training.curves import first_crossing
+from batchscaling.curves import first_crossing
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ class TrialResults:
     steps : numpy.ndarray of int, shape (evaluations,)
         Steps at which the trials were evaluated; the first is 0.
     losses : mapping of str to numpy.ndarray, each of shape (trials, evaluations)
-        Mean cross-entropy of each measure, such as "validation"; NaN after a trial's end. Where
-        `train` was told not to be exact, some are lower bounds, or NaN.
+        Mean loss of each measure, such as "validation"; NaN after a trial's end. Where `train` was
+        told not to be exact, some that are above the target are infinite, and some NaN.
     accuracy : numpy.ndarray, shape (trials, evaluations)
-        Part of the validation labels that are classified correctly; NaN after a trial's end.
+        Part of the validation labels that are classified correctly; NaN after a trial's end, and
+        for losses that know no right and wrong.
     diverged : numpy.ndarray of bool, shape (trials,)
         Whether a loss was not finite, or above `DIVERGED` times its value at step 0.
     targets : mapping of str to float

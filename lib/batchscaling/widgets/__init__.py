@@ -3,6 +3,7 @@
 from batchscaling.widgets.explorers import (
     MeasuredStepsExplorer,
     MomentumExplorer,
+    PlaneExplorer,
     PreconditioningExplorer,
     RiskExplorer,
     StepsExplorer,
@@ -13,6 +14,7 @@ from batchscaling.widgets.live import live
 __all__ = [
     "MeasuredStepsExplorer",
     "MomentumExplorer",
+    "PlaneExplorer",
     "PreconditioningExplorer",
     "RiskExplorer",
     "StepsExplorer",

@@ -351,6 +351,46 @@ class ThermometerExplorer(_Explorer):
         super().__init__(lr=lr, batch_size=batch_size, momentum=momentum)
 
 
+class PlaneExplorer(_Explorer):
+    r"""Where the gradient is taken: paths of four methods in a valley of the plane.
+
+    The loss is :math:`f(x, y) = \sqrt{x^2 + r^2} - r + \frac{1}{20} y^2`. The smaller the roundness
+    r, the sharper the bottom of the valley: the curvature across it is 1/r. The methods are
+    gradient descent; Nesterov's, which takes the gradient where the momentum leads; extragradient,
+    a step along a fresh gradient away; and past gradient, a step along the last gradient away.
+    The left picture has their paths of 60 steps, the right one their losses.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate at the start, positive.
+    momentum : float
+        Nesterov's momentum at the start, at least 0 and below 1.
+    extrapolation : float
+        Extrapolation rate of the last two methods at the start, at least 0.
+    roundness : float
+        r at the start, positive.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "plane_explorer.js"
+    _esm = compose(_module)
+
+    lr = _Knob(check.positive)
+    momentum = _Knob(check.below_one)
+    extrapolation = _Knob(check.nonnegative)
+    roundness = _Knob(check.positive)
+
+    def __init__(self, lr=0.5, momentum=0.8, extrapolation=0.25, roundness=0.3):
+        super().__init__(lr=lr, momentum=momentum, extrapolation=extrapolation, roundness=roundness)
+
+
 def _place(module, state):
     """Return the HTML at which the site's loader mounts `module`; the same for the same state."""
     text = json.dumps(state, separators=(",", ":")).replace("<", "\\u003c")

@@ -4,10 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
-from batchscaling.figures.networks.curves import NAMES
 from batchscaling.figures.style import FAMILY, GREY, finish, look
+from batchscaling.registry import METHODS
 
-_NAMES = {**NAMES, "averaged": ("Averaged", "SGD, averaged")}
+_NAMES = {name: (name, method.label) for name, method in METHODS.items()}
+_NAMES["averaged"] = "Averaged", "SGD, averaged"
 
 
 def spectra(problems):

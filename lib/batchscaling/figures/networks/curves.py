@@ -5,15 +5,7 @@ import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
 from batchscaling.figures.style import GREY, LIMIT, finish, look
-
-NAMES = {
-    "sgd": ("SGD", "SGD"),
-    "heavy_ball": ("HeavyBall", "heavy ball"),
-    "nesterov": ("Nesterov", "Nesterov"),
-    "adam": ("Adam", "Adam"),
-    "adam_without_momentum": ("AdamWithoutMomentum", "Adam without momentum"),
-}
-"""The look and the label of each optimizer of a sweep."""
+from batchscaling.registry import METHODS
 
 _VERDICTS = {"holds": "#007a5e", "roughly": "#56a08c", "open": "#8f8f8f", "fails": "#b22222"}
 
@@ -39,17 +31,17 @@ def sweep_curves(cells, measure="validation"):
     for axes, task in zip(row, tasks, strict=True):
         chosen = [cell for cell in cells if cell.task == task]
         lowest = min(cell.interval(measure)[0] for cell in chosen)
-        for name in [name for name in NAMES if any(cell.optimizer == name for cell in chosen)]:
+        for name in [name for name in METHODS if any(cell.optimizer == name for cell in chosen)]:
             curve = [cell for cell in chosen if cell.optimizer == name]
             sizes = np.array([cell.batch_size for cell in curve])
             low, median, high = np.array([cell.interval(measure) for cell in curve]).T
-            style, label = NAMES[name]
+            label = METHODS[name].label
             with np.errstate(invalid="ignore"):  # no bar where the target was not reached
                 bars = [median - low, np.minimum(high, 4 * median) - median]
-            axes.errorbar(sizes, median, bars, **look(style), capsize=3, label=label)
+            axes.errorbar(sizes, median, bars, **look(name), capsize=3, label=label)
             perfect = median[0] * sizes[0] / sizes
             kept = perfect > lowest / 2
-            axes.plot(sizes[kept], perfect[kept], color=look(style)["color"], linewidth=0.8)
+            axes.plot(sizes[kept], perfect[kept], color=look(name)["color"], linewidth=0.8)
         axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [cell.batch_size for cell in chosen])
@@ -76,10 +68,10 @@ def critical_batch_sizes(panels):
     )  # fmt: skip
     for axes, (title, rows) in zip(column[:, 0], panels.items(), strict=True):
         for place, (name, (low, middle, high)) in enumerate(rows.items()):
-            style = look(NAMES[name][0])
+            style = look(name)
             axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], capsize=4,
                           color=style["color"], marker=style["marker"], markersize=7)  # fmt: skip
-        axes.set_yticks(range(len(rows)), labels=[NAMES[name][1] for name in rows])
+        axes.set_yticks(range(len(rows)), labels=[METHODS[name].label for name in rows])
         axes.set(title=title, ylim=(len(rows) - 0.5, -0.5))
     axes.set(xlabel="critical batch size", xlim=(0, None))
     return finish(figure)
@@ -147,9 +139,9 @@ def ratios(panels, ylabel):
             low, _, high = np.clip(ends, *edges)
             middle = np.where((ends[1] >= edges[0]) & (ends[1] <= edges[1]), ends[1], np.nan)
             beside = sizes * 1.06 ** (place - (len(lines) - 1) / 2)
-            style, label = NAMES[name]
+            label = METHODS[name].label
             bars = [middle - low, high - middle]
-            shown[label] = axes.errorbar(beside, middle, bars, **look(style), capsize=2)
+            shown[label] = axes.errorbar(beside, middle, bars, **look(name), capsize=2)
         axes.set(title=title, yscale="log")
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
         _fine_numbers(axes.yaxis)
@@ -177,9 +169,9 @@ def best_rates(panels):
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
         for place, (name, (sizes, (low, best, high))) in enumerate(lines.items()):
             beside = sizes * 1.08 ** (place - (len(lines) - 1) / 2)
-            style, label = NAMES[name]
+            label = METHODS[name].label
             bars = [best - low, high - best]
-            shown[label] = axes.errorbar(beside, best, bars, **look(style), capsize=2)
+            shown[label] = axes.errorbar(beside, best, bars, **look(name), capsize=2)
         sizes, (_, best, _) = next(iter(lines.values()))
         line = best[0] * sizes / sizes[0]
         kept = line < 6 * best.max()
@@ -214,12 +206,12 @@ def beside_model(cells, model):
             curve = [c for c in cells if (c.task, c.optimizer) == (task, name)]
             measured = [cell.batch_size for cell in curve]
             low, median, high = np.array([cell.interval() for cell in curve]).T
-            style, label = NAMES[name]
-            line = look(style, marker=False)
+            label = METHODS[name].label
+            line = look(name, marker=False)
             inside = (sizes >= min(measured) / 1.5) & (sizes <= 1.5 * max(measured))
             axes.plot(sizes[inside], steps[inside], **line)
             bars = [median - low, np.minimum(high, 4 * median) - median]
-            shown[label] = axes.errorbar(measured, median, bars, **look(style), capsize=3)
+            shown[label] = axes.errorbar(measured, median, bars, **look(name), capsize=3)
             shown[label].lines[0].set_linestyle("")
         axes.set(title=task, yscale="log")
         plain_numbers(axes.yaxis)
@@ -246,10 +238,11 @@ def settings(cell, measure="validation"):
     figure, axes = plt.subplots()
     momentum = cell.hyper.get("momentum", np.zeros(len(cell.hyper["lr"])))
     lr, steps = cell.hyper["lr"] / (1 - momentum), np.median(cell.steps[measure], axis=1)
-    style, label = NAMES[cell.optimizer]
     arrived = np.isfinite(steps)
     lost = 1.6 * steps[arrived].max(initial=1)
-    axes.plot(lr[arrived], steps[arrived], "o", color=look(style)["color"], label="arrived")
+    axes.plot(
+        lr[arrived], steps[arrived], "o", color=look(cell.optimizer)["color"], label="arrived"
+    )
     axes.plot(
         lr[~arrived], np.full((~arrived).sum(), lost), "x", color=GREY, label="did not arrive"
     )
@@ -257,7 +250,8 @@ def settings(cell, measure="validation"):
     if best is not None:
         axes.plot(lr[best], steps[best], "o", markersize=13, markerfacecolor="none",
                   markeredgecolor=LIMIT, label="chosen")  # fmt: skip
-    axes.set(title=f"{cell.task}, {label}, B = {cell.batch_size}", xscale="log", yscale="log",
+    title = f"{cell.task}, {METHODS[cell.optimizer].label}, B = {cell.batch_size}"
+    axes.set(title=title, xscale="log", yscale="log",
              xlabel="effective learning rate", ylabel=f"steps to the {measure} target")  # fmt: skip
     plain_numbers(axes.xaxis)
     plain_numbers(axes.yaxis)

@@ -4,9 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
-_MARKERS = ["o", "s", "^", "D"]
 _NAMES = {"SGD": "SGD", "HeavyBall": "heavy ball"}
 
 
@@ -83,7 +82,7 @@ def steps_against_lr(panels, xlabel):
     """
     figure, row = plt.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
     for axes, (title, curves) in zip(row[0], panels.items(), strict=True):
-        looks = zip(curves.items(), FAMILY, _MARKERS, strict=False)
+        looks = zip(curves.items(), FAMILY, MARKERS, strict=False)
         for (label, (lr, steps)), style, marker in looks:
             shown = np.isfinite(steps)
             axes.plot(lr[shown], steps[shown], **style, marker=marker, label=label)

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
-from batchscaling.figures.networks.curves import NAMES
 from batchscaling.figures.style import GREY, LIMIT, finish, look
+from batchscaling.registry import METHODS
 
 _TUNED = {"color": "#0072b2", "linestyle": "-", "marker": "o"}
 _POOR = [
@@ -153,13 +153,12 @@ def best_of_draws(panels):
     figure, row = plt.subplots(1, len(panels), sharex=True, squeeze=False)
     for axes, (title, curves) in zip(row[0], panels.items(), strict=True):
         for name, (low, median, high) in curves.items():
-            style, label = NAMES[name]
             count = np.arange(1, len(median) + 1)
-            style = look(style, marker=False)
+            style = look(name, marker=False) | {"label": METHODS[name].label}
             shown = np.isfinite(high)
             axes.fill_between(count[shown], low[shown], high[shown], color=style["color"],
                               alpha=0.15, linewidth=0)  # fmt: skip
-            axes.plot(count, np.where(np.isfinite(median), median, np.nan), **style, label=label)
+            axes.plot(count, np.where(np.isfinite(median), median, np.nan), **style)
         axes.set(title=title, xscale="log", yscale="log", xlabel="settings tried")
         plain_numbers(axes.xaxis)
         plain_numbers(axes.yaxis)

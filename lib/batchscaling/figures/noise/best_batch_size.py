@@ -4,14 +4,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
-
-_MARKERS = ["o", "s", "^", "D"]
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
 
 def _looks(curves):
     """Yield label, curve and keywords for up to four curves of one family."""
-    for (label, curve), line, marker in zip(curves.items(), FAMILY, _MARKERS, strict=False):
+    for (label, curve), line, marker in zip(curves.items(), FAMILY, MARKERS, strict=False):
         yield label, curve, {**line, "marker": marker, "label": label}
 
 

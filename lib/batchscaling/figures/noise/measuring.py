@@ -4,10 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import plain_numbers
-from batchscaling.figures.networks.curves import NAMES
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
-
-_MARKERS = ("o", "s", "^", "D")
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
+from batchscaling.registry import METHODS
 
 
 def progress_of_the_best_step(batch_sizes, progress, formula, noise_scale):
@@ -53,7 +51,7 @@ def quality_of_estimators(counts, biases, coverage, confidence):
     matplotlib.figure.Figure
     """
     figure, (left, right) = plt.subplots(1, 2)
-    for (name, bias), line, marker in zip(biases.items(), FAMILY, _MARKERS, strict=False):
+    for (name, bias), line, marker in zip(biases.items(), FAMILY, MARKERS, strict=False):
         left.plot(counts, 100 * bias, **line, marker=marker, label=name)
     left.axhline(0, color=GREY, linewidth=1)
     left.set(title="bias", ylabel="percent of the truth")
@@ -110,7 +108,7 @@ def scales_against_critical(critical, scales):
     figure, axes = plt.subplots()
     ends = np.array([critical.min() / 1.5, critical.max() * 1.5])
     axes.plot(ends, ends, **look("theory", marker=False), label="equal")
-    for (name, values), line, marker in zip(scales.items(), FAMILY[1:], _MARKERS, strict=False):
+    for (name, values), line, marker in zip(scales.items(), FAMILY[1:], MARKERS, strict=False):
         axes.plot(critical, values, **line, marker=marker, label=name)
     axes.set(xlabel="critical batch size", ylabel="mean along a run", xscale="log", yscale="log")
     plain_numbers(axes.xaxis)
@@ -136,7 +134,7 @@ def steps_and_examples(curves):
     line = np.array([1e-3, 1e3])
     axes.plot(line, 1 / line, **look("theory", marker=False), label="product 1")
     for (name, (examples, steps)), style, marker in zip(
-        curves.items(), FAMILY, _MARKERS, strict=False
+        curves.items(), FAMILY, MARKERS, strict=False
     ):
         shown = (examples > 1e-3) & (steps > 1e-3)
         axes.plot(examples[shown], steps[shown], **style, marker=marker, label=name)
@@ -166,11 +164,11 @@ def measured_steps_and_examples(panels):
     for axes, (title, curves) in zip(row[0], panels.items(), strict=True):
         axes.plot(line, 1 / line, **look("theory", marker=False), label="product 1")
         for name, (examples, steps, low, high) in curves.items():
-            style, label = NAMES[name]
+            label = METHODS[name].label
             shown = (examples > 0) & (steps > 0)
             bars = np.array([steps - np.maximum(low, 1e-3), high - steps])[:, shown]
             axes.errorbar(examples[shown], steps[shown], np.maximum(bars, 0),
-                          **look(style) | {"linestyle": ""}, elinewidth=1, label=label)  # fmt: skip
+                          **look(name) | {"linestyle": ""}, elinewidth=1, label=label)  # fmt: skip
         _trade_off_axes(axes)
         axes.set_title(title)
     for axes in row[0, 1:]:

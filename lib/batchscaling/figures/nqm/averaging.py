@@ -1,8 +1,8 @@
 """Figures of the chapter on averaging."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 
+from batchscaling.figures.nqm.axes import batch_size_axis
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
 AVERAGE = {"color": "#00795c", "linestyle": (0, (5, 1.5)), "marker": "D"}
@@ -176,9 +176,7 @@ def kinds_of_average(batch_sizes, curves, bound):
     right.set(title="relative to SGD", yscale="log")
     right.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel("batch size")
-        axes.set_xticks(2.0 ** np.arange(0, np.log2(batch_sizes[-1]) + 1, 4))
+        batch_size_axis(axes, batch_sizes)
     left.legend(loc="upper right", fontsize=9)
     return finish(figure)
 

@@ -4,9 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap
 
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
-_MARKERS = ("o", "s", "^", "D")
 _POWERS = {0: "0", 0.25: "1/4", 0.5: "1/2", 0.75: "3/4"}
 
 
@@ -64,7 +63,7 @@ def steps_by_power(batch_sizes, plain, other, label, bound):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    for power, shade, marker in zip(plain, FAMILY, _MARKERS, strict=False):
+    for power, shade, marker in zip(plain, FAMILY, MARKERS, strict=False):
         line = {"color": shade["color"], "marker": marker}
         axes.plot(batch_sizes, plain[power], linestyle="--", **line)
         axes.plot(batch_sizes, other[power], linestyle="-", label=f"p = {_POWERS[power]}", **line)
@@ -123,7 +122,7 @@ def best_rates(batch_sizes, plain, fixed, tuned):
     figure, panels = plt.subplots(1, 3, sharey=True, figsize=(7.2, 3.9))
     titles = ("(a) no momentum", "(b) momentum 0.9", "(c) tuned momentum")
     for axes, rates, title in zip(panels, (plain, fixed, tuned), titles, strict=True):
-        for (power, rate), shade, marker in zip(rates.items(), FAMILY, _MARKERS, strict=False):
+        for (power, rate), shade, marker in zip(rates.items(), FAMILY, MARKERS, strict=False):
             axes.plot(batch_sizes, rate, color=shade["color"], marker=marker, markersize=4,
                       label=f"p = {_POWERS[power]}")  # fmt: skip
             if rates is not plain:
@@ -154,7 +153,7 @@ def saving_of_momentum(one_minus, ratios, border):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    for (batch_size, ratio), shade, marker in zip(ratios.items(), FAMILY, _MARKERS, strict=False):
+    for (batch_size, ratio), shade, marker in zip(ratios.items(), FAMILY, MARKERS, strict=False):
         axes.plot(one_minus, ratio, **shade, marker=marker, label=f"B = {batch_size:,}")
     axes.axhline(1, color=GREY, linewidth=1)
     axes.axvline(border, color=LIMIT, linewidth=1)
@@ -180,7 +179,7 @@ def steps_by_target(batch_sizes, steps, critical):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    for (target, curve), shade, marker in zip(steps.items(), FAMILY, _MARKERS, strict=False):
+    for (target, curve), shade, marker in zip(steps.items(), FAMILY, MARKERS, strict=False):
         axes.plot(batch_sizes, curve, **shade, marker=marker, label=f"target {target:g}")
         at = critical[target]
         axes.plot(at.batch_size, at.steps, color=LIMIT, marker="x", markersize=9, linestyle="",

@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
+from batchscaling.figures.nqm.axes import batch_size_axis
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
-MARKERS = ("o", "s", "^", "D")
 LINES = (
     {"color": GREY, "linestyle": "-"},
     {"color": "#3f8ac2", "linestyle": "--"},
@@ -67,7 +67,7 @@ def steps_with_schedules(batch_sizes, constant, scheduled, bound):
     axes.plot([], [], color=GREY, linestyle="--", linewidth=1.2, label="best constant rate")
     axes.plot(batch_sizes, bound, **look("theory"), label="lower bound")
     axes.set(yscale="log", ylabel="steps to the target", ylim=(5, None))
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.legend(ncols=2)
     return finish(figure)
 
@@ -126,7 +126,7 @@ def last_rates(batch_sizes, last, constant, limit):
               label="proportional to B")  # fmt: skip
     axes.axhline(limit, color=LIMIT, linewidth=1, label="largest stable rate")
     axes.set(ylabel="learning rate", yscale="log", ylim=(last.min() / 2, limit * 5))
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.legend(loc="lower right")
     return finish(figure)
 
@@ -186,9 +186,3 @@ def frontier(curves, fewest_steps, fewest_examples):
     axes.set(ylim=(fewest_steps / 1.6, 1e6), xlim=(fewest_examples / 1.6, 1e8))
     axes.legend()
     return finish(figure)
-
-
-def _batch_size_axis(axes, batch_sizes):
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("batch size")
-    axes.set_xticks(2.0 ** np.arange(0, np.log2(batch_sizes[-1]) + 1, 4))

@@ -1,8 +1,8 @@
 """Figures of the chapter on SGD."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 
+from batchscaling.figures.nqm.axes import batch_size_axis
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
 
 
@@ -146,8 +146,7 @@ def steps_against_batch_size(batch_sizes, steps, lr, lr_limit):
     right.axhline(lr_limit, color=LIMIT, linewidth=1, label="largest stable rate")
     right.set(title="best learning rate")
     for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set(xlabel="batch size", yscale="log")
-        axes.set_xticks(2.0 ** np.arange(0, np.log2(batch_sizes[-1]) + 1, 4))
+        batch_size_axis(axes, batch_sizes)
+        axes.set_yscale("log")
         axes.legend()
     return finish(figure)

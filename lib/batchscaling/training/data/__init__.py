@@ -3,7 +3,7 @@
 from batchscaling.training.data.augment import FlipCrop
 from batchscaling.training.data.base import Data
 from batchscaling.training.data.images import cifar10, digits, fashion_mnist, from_npz, mnist
-from batchscaling.training.data.order import batches, generator
+from batchscaling.training.data.order import Streams, batches, generator
 from batchscaling.training.data.registry import DataError, DataSet, describe, fetch, fetch_all
 from batchscaling.training.data.text import multi30k, tiny_shakespeare, wikitext2
 
@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "DataSet",
     "FlipCrop",
+    "Streams",
     "batches",
     "cifar10",
     "describe",

@@ -5,10 +5,11 @@ from itertools import repeat
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from batchscaling._validation import integer
 
-PURPOSES = ("split", "init", "order", "augment")
+PURPOSES = ("split", "init", "order", "augment", "optimizer", "labels")
 """A purpose's place fixes its random numbers: a new one goes to the end."""
 
 
@@ -56,8 +57,8 @@ def generator(seed, purpose):
     ----------
     seed : int
         Zero or larger.
-    purpose : {"split", "init", "order", "augment"}
-        What the numbers are for.
+    purpose : str
+        What the numbers are for, one of `PURPOSES`.
 
     Returns
     -------
@@ -66,3 +67,64 @@ def generator(seed, purpose):
     entropy = (integer("seed", seed, 0), PURPOSES.index(purpose))
     state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
+
+
+class Streams:
+    """The batches of several trials, and the other random numbers of their steps.
+
+    Trials of one seed share its numbers.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One a trial.
+    examples : int
+        Number of training examples.
+    batch_size : int or iterable of int
+        As for `batches`.
+    draws : mapping of str to (str, callable)
+        What else is drawn, by name: its purpose, and ``draw(rng, batch_size)``, which returns
+        tensors in any nesting of dicts and tuples.
+    """
+
+    def __init__(self, seeds, examples, batch_size, draws):
+        self._batches = {seed: batches(seed, examples, batch_size) for seed in seeds}
+        self._draws = {
+            name: (draw, {seed: generator(seed, purpose) for seed in seeds})
+            for name, (purpose, draw) in draws.items()
+        }
+        self.names = tuple(draws)
+        self.keep(seeds)
+
+    def keep(self, seeds):
+        """Go on with the trials of these seeds only."""
+        distinct = list(dict.fromkeys(seeds))
+        self._batches = {seed: self._batches[seed] for seed in distinct}
+        self._which = torch.tensor([distinct.index(seed) for seed in seeds])
+
+    def next(self, names, device):
+        """Return the numbers of a step.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What is drawn in this step beside the batch.
+        device : torch.device
+
+        Returns
+        -------
+        dict
+            "index", the examples of the batch, shape (trials, batch_size), and what `names` are,
+            with the trials as first axis.
+        """
+        drawn = [self._next(seed, names) for seed in self._batches]
+        together = tree_map(lambda *parts: torch.stack(parts), *drawn)
+        return tree_map(lambda tensor: tensor.to(device)[self._which], together)
+
+    def _next(self, seed, names):
+        index = next(self._batches[seed])
+        drawn = {"index": index}
+        for name in names:
+            draw, rngs = self._draws[name]
+            drawn[name] = draw(rngs[seed], len(index))
+        return drawn

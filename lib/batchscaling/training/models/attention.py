@@ -8,36 +8,38 @@ References
 """
 
 import torch
-from torch.nn.functional import embedding, layer_norm
+
+from batchscaling.training.models.layers import dense, embed, layer_norm
 
 
-def embed(table, words):
+def embed_in_place(params, name, words):
     """Return embeddings times the root of their width, plus encodings of the positions.
 
     Parameters
     ----------
-    table : torch.Tensor, shape (vocabulary, width)
-        Embeddings, of even width.
+    params : dict of torch.Tensor
+    name : str
+        Of an embedding of even width.
     words : torch.Tensor of int64, shape (batch, length)
 
     Returns
     -------
     torch.Tensor, shape (batch, length, width)
     """
-    length, width = words.shape[1], table.shape[1]
+    embedded = embed(params, name, words)
+    length, width = embedded.shape[-2:]
     position = torch.arange(length, device=words.device)[:, None]
     frequency = 1e4 ** (-torch.arange(0, width, 2, device=words.device) / width)
     angle = position * frequency
     encoding = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
-    return embedding(words, table) * width**0.5 + encoding
+    return embedded * width**0.5 + encoding
 
 
 def attention_params(rng, name, width):
     """Return the parameters of `attend`: Glorot's uniform weights, and biases of zero."""
     params = {}
     for part in ("query", "key", "value", "output"):
-        params[f"{name}.{part}"] = _glorot(rng, width, width)
-        params[f"{name}.{part}_bias"] = torch.zeros(width)
+        params |= _dense_params(rng, f"{name}.{part}", width, width)
     return params
 
 
@@ -60,7 +62,7 @@ def attend(params, name, queries, memory, heads, hidden):
     """
 
     def project(part, sequence):
-        sequence = sequence @ params[f"{name}.{part}"] + params[f"{name}.{part}_bias"]
+        sequence = dense(params, f"{name}.{part}", sequence)
         return sequence.unflatten(-1, (heads, -1)).transpose(1, 2)
 
     query, key, value = project("query", queries), project("key", memory), project("value", memory)
@@ -68,23 +70,19 @@ def attend(params, name, queries, memory, heads, hidden):
     # Not -inf: a row of a source without words would become NaN.
     scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
     mixed = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(-2)
-    return mixed @ params[f"{name}.output"] + params[f"{name}.output_bias"]
+    return dense(params, f"{name}.output", mixed)
 
 
-def dense_params(rng, name, width, units):
-    """Return the parameters of `dense`: Glorot's uniform weights, and biases of zero."""
-    return {
-        f"{name}.in": _glorot(rng, width, units),
-        f"{name}.in_bias": torch.zeros(units),
-        f"{name}.out": _glorot(rng, units, width),
-        f"{name}.out_bias": torch.zeros(width),
-    }
+def feed_forward_params(rng, name, width, units):
+    """Return the parameters of `feed_forward`: Glorot's uniform weights, and biases of zero."""
+    first = _dense_params(rng, f"{name}.in", width, units)
+    return first | _dense_params(rng, f"{name}.out", units, width)
 
 
-def dense(params, name, sequence):
+def feed_forward(params, name, sequence):
     """Return the position-wise network of two dense layers with ReLU between."""
-    sequence = torch.relu(sequence @ params[f"{name}.in"] + params[f"{name}.in_bias"])
-    return sequence @ params[f"{name}.out"] + params[f"{name}.out_bias"]
+    sequence = torch.relu(dense(params, f"{name}.in", sequence))
+    return dense(params, f"{name}.out", sequence)
 
 
 def norm_params(name, width):
@@ -94,8 +92,7 @@ def norm_params(name, width):
 
 def add_and_norm(params, name, sequence, update):
     """Return the layer-normalised sum."""
-    total = sequence + update
-    return layer_norm(total, total.shape[-1:], params[f"{name}.scale"], params[f"{name}.shift"])
+    return layer_norm(params, name, sequence + update)
 
 
 def later(length, device):
@@ -103,7 +100,8 @@ def later(length, device):
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
-def _glorot(rng, inputs, outputs):
-    """Return uniform weights of variance 2 / (inputs + outputs)."""
+def _dense_params(rng, name, inputs, outputs):
+    """Return uniform weights of variance 2 / (inputs + outputs), and biases of zero."""
     bound = (6 / (inputs + outputs)) ** 0.5
-    return bound * (2 * torch.rand(inputs, outputs, generator=rng) - 1)
+    weight = bound * (2 * torch.rand(inputs, outputs, generator=rng) - 1)
+    return {f"{name}.weight": weight, f"{name}.bias": torch.zeros(outputs)}

@@ -4,7 +4,8 @@ import torch
 
 from batchscaling._validation import integer
 from batchscaling.training.models.base import Model, positive_integers
-from batchscaling.training.models.layers import conv2d, he_normal, max_pool2d
+from batchscaling.training.models.layers import channel_bias, conv2d, dense, he_normal
+from batchscaling.training.models.layers_cpu import max_pool2d
 
 
 def simple_cnn(size=28, channels=1, *, filters=(32, 64), units=1024, classes=10):
@@ -30,8 +31,7 @@ def simple_cnn(size=28, channels=1, *, filters=(32, 64), units=1024, classes=10)
     -------
     Model
         Inputs are of shape (batch, channels, size, size). The network for 28 by 28 grey pixels
-        has 3,274,634 parameters: ``filters0``, ``bias0``, ``filters1``, ``bias1``, ``weight2``,
-        ``bias2``, ``weight3`` and ``bias3``.
+        has 3,274,634 parameters: weight and bias of ``layer0`` to ``layer3``.
 
     Raises
     ------
@@ -52,23 +52,23 @@ def simple_cnn(size=28, channels=1, *, filters=(32, 64), units=1024, classes=10)
 
     def init(rng):
         return {
-            "filters0": he_normal(rng, first, channels, 5, 5, inputs=25 * channels),
-            "bias0": torch.zeros(first),
-            "filters1": he_normal(rng, second, first, 5, 5, inputs=25 * first),
-            "bias1": torch.zeros(second),
-            "weight2": he_normal(rng, flat, units, inputs=flat),
-            "bias2": torch.zeros(units),
-            "weight3": he_normal(rng, units, classes, inputs=units),
-            "bias3": torch.zeros(classes),
+            "layer0.weight": he_normal(rng, first, channels, 5, 5, inputs=25 * channels),
+            "layer0.bias": torch.zeros(first),
+            "layer1.weight": he_normal(rng, second, first, 5, 5, inputs=25 * first),
+            "layer1.bias": torch.zeros(second),
+            "layer2.weight": he_normal(rng, flat, units, inputs=flat),
+            "layer2.bias": torch.zeros(units),
+            "layer3.weight": he_normal(rng, units, classes, inputs=units),
+            "layer3.bias": torch.zeros(classes),
         }
 
     def apply(params, inputs):
         for layer in range(2):
             # Bias and ReLU commute with the maximum; after it they have a quarter of the work.
-            inputs = max_pool2d(conv2d(inputs, params[f"filters{layer}"]))
-            inputs = torch.relu(inputs + params[f"bias{layer}"][:, None, None])
-        inputs = inputs.flatten(1)
-        inputs = torch.relu(inputs @ params["weight2"] + params["bias2"])
-        return inputs @ params["weight3"] + params["bias3"]
+            name = f"layer{layer}"
+            inputs = max_pool2d(conv2d(params, name, inputs))
+            inputs = torch.relu(channel_bias(params, name, inputs))
+        inputs = torch.relu(dense(params, "layer2", inputs.flatten(1)))
+        return dense(params, "layer3", inputs)
 
     return Model(init, apply)

@@ -1,10 +1,10 @@
 """The LSTM language model."""
 
 import torch
-from torch.nn.functional import embedding
 
 from batchscaling._validation import integer
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.layers import dense, embed, unembed
 
 
 def lstm(vocabulary, *, units=128, layers=2):
@@ -46,30 +46,30 @@ def lstm(vocabulary, *, units=128, layers=2):
         def uniform(bound, *shape):
             return bound * (2 * torch.rand(*shape, generator=rng) - 1)
 
-        params = {"embedding": uniform(0.1, vocabulary, units)}
+        params = {"embedding.weight": uniform(0.1, vocabulary, units)}
         for layer in range(layers):
-            params[f"inputs{layer}"] = uniform(units**-0.5, units, 4 * units)
-            params[f"states{layer}"] = uniform(units**-0.5, units, 4 * units)
-            params[f"bias{layer}"] = uniform(units**-0.5, 4 * units)
-        params["bias"] = torch.zeros(vocabulary)
+            params[f"layer{layer}.inputs.weight"] = uniform(units**-0.5, units, 4 * units)
+            params[f"layer{layer}.states.weight"] = uniform(units**-0.5, units, 4 * units)
+            params[f"layer{layer}.inputs.bias"] = uniform(units**-0.5, 4 * units)
+        params["embedding.bias"] = torch.zeros(vocabulary)
         return params
 
     def apply(params, inputs):
-        sequence = embedding(inputs, params["embedding"])
+        sequence = embed(params, "embedding", inputs)
         for layer in range(layers):
-            fed = sequence @ params[f"inputs{layer}"] + params[f"bias{layer}"]
-            sequence = _run(fed, params[f"states{layer}"])
-        return sequence @ params["embedding"].mT + params["bias"]
+            fed = dense(params, f"layer{layer}.inputs", sequence)
+            sequence = _run(params, f"layer{layer}.states", fed)
+        return unembed(params, "embedding", sequence)
 
     return Model(init, apply)
 
 
-def _run(fed, weight):
+def _run(params, name, fed):
     """Return the states of one layer, given what its inputs feed into the gates."""
-    state = cell = torch.zeros_like(fed[:, 0, : len(weight)])
+    state = cell = torch.zeros_like(fed[:, 0, : fed.shape[-1] // 4])
     states = []
     for now in fed.unbind(1):
-        enter, forget, new, leave = (now + state @ weight).chunk(4, dim=-1)
+        enter, forget, new, leave = (now + dense(params, name, state)).chunk(4, dim=-1)
         cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
         state = torch.sigmoid(leave) * torch.tanh(cell)
         states.append(state)

@@ -6,12 +6,13 @@ import torch
 
 from batchscaling._validation import integer, reject
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.layers import dense
 
 
 def mlp(sizes):
     """Return a multi-layer perceptron with ReLU units.
 
-    Layer ``l`` maps ``a`` to ``a @ weight_l + bias_l``. Weights start as normal numbers of
+    Layer ``l`` maps ``a`` to ``a @ weight + bias``. Weights start as normal numbers of
     variance 2 / (inputs of the layer), biases at zero [1]_.
 
     Parameters
@@ -22,8 +23,8 @@ def mlp(sizes):
     Returns
     -------
     Model
-        Its parameters are ``weight0`` of shape (sizes[0], sizes[1]), ``bias0`` of shape
-        (sizes[1],), and so on.
+        Its parameters are ``layer0.weight`` of shape (sizes[0], sizes[1]), ``layer0.bias`` of
+        shape (sizes[1],), and so on.
 
     Raises
     ------
@@ -46,14 +47,14 @@ def mlp(sizes):
         params = {}
         for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
             scale = (2 / inputs) ** 0.5
-            params[f"weight{layer}"] = scale * torch.randn(inputs, outputs, generator=rng)
-            params[f"bias{layer}"] = torch.zeros(outputs)
+            params[f"layer{layer}.weight"] = scale * torch.randn(inputs, outputs, generator=rng)
+            params[f"layer{layer}.bias"] = torch.zeros(outputs)
         return params
 
     def apply(params, inputs):
         for layer in range(len(sizes) - 1):
             inputs = torch.relu(inputs) if layer else inputs
-            inputs = inputs @ params[f"weight{layer}"] + params[f"bias{layer}"]
+            inputs = dense(params, f"layer{layer}", inputs)
         return inputs
 
     return Model(init, apply)

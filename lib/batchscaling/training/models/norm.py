@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.layers import scale_channels
 
 EPSILON = 1e-5
 """Added to each variance, as in torch."""
@@ -70,16 +71,12 @@ def normalised(init, forward, ghost_size, *, constrain=None):
         ``<name>.variance``: each layer is normalised by them before the next ones are taken.
     """
 
-    def scaled(params, name, images):
-        scale, shift = params[f"{name}.scale"], params[f"{name}.shift"]
-        return images * scale[:, None, None] + shift[:, None, None]
-
     def by_ghosts(params, name, images):
-        return scaled(params, name, ghost_batch_norm(images, ghost_size))
+        return scale_channels(params, name, ghost_batch_norm(images, ghost_size))
 
     def by_statistics(given, params, name, images):
         moments = (given[f"{name}.{moment}"][:, None, None] for moment in ("mean", "variance"))
-        return scaled(params, name, _standardise(images, *moments))
+        return scale_channels(params, name, _standardise(images, *moments))
 
     def apply(params, inputs, statistics=None):
         norm = by_ghosts if statistics is None else partial(by_statistics, statistics)

@@ -5,7 +5,7 @@ from torch.nn.functional import pad
 
 from batchscaling._validation import integer, reject
 from batchscaling.training.models.base import Model
-from batchscaling.training.models.layers import conv2d, he_normal
+from batchscaling.training.models.layers import channel_bias, conv2d, dense, he_normal
 from batchscaling.training.models.norm import normalised, unit_channels
 
 
@@ -61,27 +61,27 @@ def resnet(depth, *, ghost_size, weight_norm=False, width=16, channels=3, classe
     def init(rng):
         params = _filters(rng, channels, width, blocks)
         for name in names:
-            params[f"{name}.scale"] = torch.ones(len(params[f"{name}.filters"]))
-            params[f"{name}.shift"] = torch.zeros(len(params[f"{name}.filters"]))
+            params[f"{name}.scale"] = torch.ones(len(params[f"{name}.weight"]))
+            params[f"{name}.shift"] = torch.zeros(len(params[f"{name}.weight"]))
         params = constrain(params) if weight_norm else params
         return params | _dense(rng, blocks[-1][1], classes)
 
     def constrain(params):
-        filters = {f"{name}.filters": unit_channels(params[f"{name}.filters"]) for name in names}
-        return params | filters
+        weights = {f"{name}.weight": unit_channels(params[f"{name}.weight"]) for name in names}
+        return params | weights
+
+    transform = unit_channels if weight_norm else None
 
     def forward(params, inputs, norm):
         def convolve(name, images, stride=1):
-            weight = params[f"{name}.filters"]
-            weight = unit_channels(weight) if weight_norm else weight
-            return norm(name, conv2d(images, weight, stride))
+            return norm(name, conv2d(params, name, images, stride, transform=transform))
 
         images = torch.relu(convolve("first", inputs))
         for block, (_, filters, stride) in enumerate(blocks):
             inner = torch.relu(convolve(f"block{block}.0", images, stride))
             inner = convolve(f"block{block}.1", inner)
             images = torch.relu(inner + _shortcut(images, filters, stride))
-        return images.mean(dim=(-2, -1)) @ params["weight"] + params["bias"]
+        return dense(params, "dense", images.mean(dim=(-2, -1)))
 
     return normalised(init, forward, ghost_size, constrain=constrain if weight_norm else None)
 
@@ -166,20 +166,19 @@ def resnet8(*, width=16, channels=3, classes=10):
     def init(rng):
         params = _filters(rng, channels, width, blocks)
         for name in _names(blocks):
-            params[f"{name}.bias"] = torch.zeros(len(params[f"{name}.filters"]))
+            params[f"{name}.bias"] = torch.zeros(len(params[f"{name}.weight"]))
         return params | _dense(rng, blocks[-1][1], classes)
 
     def apply(params, inputs):
         def convolve(name, images, stride=1):
-            images = conv2d(images, params[f"{name}.filters"], stride)
-            return images + params[f"{name}.bias"][:, None, None]
+            return channel_bias(params, name, conv2d(params, name, images, stride))
 
         images = convolve("first", inputs)
         for block, (_, filters, stride) in enumerate(blocks):
             inner = convolve(f"block{block}.0", torch.relu(images), stride)
             inner = convolve(f"block{block}.1", torch.relu(inner))
             images = inner + _shortcut(images, filters, stride)
-        return torch.relu(images).mean(dim=(-2, -1)) @ params["weight"] + params["bias"]
+        return dense(params, "dense", torch.relu(images).mean(dim=(-2, -1)))
 
     return Model(init, apply)
 
@@ -202,17 +201,17 @@ def _names(blocks):
 
 
 def _filters(rng, channels, width, blocks):
-    params = {"first.filters": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
+    params = {"first.weight": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
     for block, (inputs, filters, _) in enumerate(blocks):
         for i, count in enumerate((inputs, filters)):
             weight = he_normal(rng, filters, count, 3, 3, inputs=9 * count)
-            params[f"block{block}.{i}.filters"] = weight
+            params[f"block{block}.{i}.weight"] = weight
     return params
 
 
 def _dense(rng, inputs, classes):
     weight = he_normal(rng, inputs, classes, inputs=inputs)
-    return {"weight": weight, "bias": torch.zeros(classes)}
+    return {"dense.weight": weight, "dense.bias": torch.zeros(classes)}
 
 
 def _shortcut(images, filters, stride):

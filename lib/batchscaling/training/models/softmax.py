@@ -4,12 +4,13 @@ import torch
 
 from batchscaling._validation import integer
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.layers import dense
 
 
 def softmax_regression(inputs, classes):
     """Return softmax regression, which is linear in its parameters, so that its loss is convex.
 
-    It maps the flattened inputs ``x`` to ``x @ weight0 + bias0``, and starts at zero: all classes
+    It maps the flattened inputs ``x`` to ``x @ weight + bias``, and starts at zero: all classes
     are equally likely.
 
     Parameters
@@ -22,8 +23,8 @@ def softmax_regression(inputs, classes):
     Returns
     -------
     Model
-        Its parameters are ``weight0`` of shape (inputs, classes) and ``bias0`` of shape
-        (classes,).
+        Its parameters are ``layer0.weight`` of shape (inputs, classes) and ``layer0.bias`` of
+        shape (classes,).
 
     Raises
     ------
@@ -33,9 +34,9 @@ def softmax_regression(inputs, classes):
     inputs, classes = integer("inputs", inputs, 1), integer("classes", classes, 2)
 
     def init(rng):
-        return {"weight0": torch.zeros(inputs, classes), "bias0": torch.zeros(classes)}
+        return {"layer0.weight": torch.zeros(inputs, classes), "layer0.bias": torch.zeros(classes)}
 
     def apply(params, examples):
-        return examples.flatten(1) @ params["weight0"] + params["bias0"]
+        return dense(params, "layer0", examples.flatten(1))
 
     return Model(init, apply)

@@ -7,13 +7,14 @@ from batchscaling.training.models.attention import (
     add_and_norm,
     attend,
     attention_params,
-    dense,
-    dense_params,
-    embed,
+    embed_in_place,
+    feed_forward,
+    feed_forward_params,
     later,
     norm_params,
 )
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.layers import unembed
 
 
 def transformer_lm(vocabulary, *, width=512, heads=8, units=2048, layers=2):
@@ -62,17 +63,17 @@ def transformer_lm(vocabulary, *, width=512, heads=8, units=2048, layers=2):
     width, heads, units, layers = _sizes(width, heads, units, layers)
 
     def init(rng):
-        params = {"embedding": _embedding(rng, vocabulary, width)}
+        params = {"embedding.weight": _embedding(rng, vocabulary, width)}
         for layer in range(layers):
             params |= _layer_params(rng, f"layer{layer}", width, units)
         return params
 
     def apply(params, inputs):
         hidden = later(inputs.shape[1], inputs.device)
-        sequence = embed(params["embedding"], inputs)
+        sequence = embed_in_place(params, "embedding", inputs)
         for layer in range(layers):
             sequence = _layer(params, f"layer{layer}", sequence, heads, hidden)
-        return sequence @ params["embedding"].mT
+        return unembed(params, "embedding", sequence)
 
     return Model(init, apply)
 
@@ -131,8 +132,8 @@ def transformer(
 
     def init(rng):
         params = {
-            "source": _embedding(rng, source_vocabulary, width),
-            "target": _embedding(rng, target_vocabulary, width),
+            "source.weight": _embedding(rng, source_vocabulary, width),
+            "target.weight": _embedding(rng, target_vocabulary, width),
         }
         for layer in range(layers):
             params |= _layer_params(rng, f"encoder{layer}", width, units)
@@ -145,15 +146,15 @@ def transformer(
     def apply(params, inputs):
         source, target = inputs[:, :source_length], inputs[:, source_length:]
         empty = (source == padding)[:, None, None, :]
-        memory = embed(params["source"], source)
+        memory = embed_in_place(params, "source", source)
         for layer in range(layers):
             memory = _layer(params, f"encoder{layer}", memory, heads, empty)
         hidden = later(target.shape[1], target.device)
-        sequence = embed(params["target"], target)
+        sequence = embed_in_place(params, "target", target)
         for layer in range(layers):
             cross = (memory, empty)
             sequence = _layer(params, f"decoder{layer}", sequence, heads, hidden, cross)
-        return sequence @ params["target"].mT
+        return unembed(params, "target", sequence)
 
     return Model(init, apply)
 
@@ -173,7 +174,7 @@ def _layer_params(rng, name, width, units):
     return {
         **attention_params(rng, f"{name}.self", width),
         **norm_params(f"{name}.self", width),
-        **dense_params(rng, f"{name}.dense", width, units),
+        **feed_forward_params(rng, f"{name}.dense", width, units),
         **norm_params(f"{name}.dense", width),
     }
 
@@ -188,4 +189,4 @@ def _layer(params, name, sequence, heads, hidden, cross=None):
         attended = attend(params, part, sequence, memory, heads, empty)
         sequence = add_and_norm(params, part, sequence, attended)
     part = f"{name}.dense"
-    return add_and_norm(params, part, sequence, dense(params, part, sequence))
+    return add_and_norm(params, part, sequence, feed_forward(params, part, sequence))

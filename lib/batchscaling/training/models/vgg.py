@@ -3,7 +3,8 @@
 import torch
 
 from batchscaling._validation import integer
-from batchscaling.training.models.layers import conv2d, he_normal, max_pool2d
+from batchscaling.training.models.layers import conv2d, dense, he_normal
+from batchscaling.training.models.layers_cpu import max_pool2d
 from batchscaling.training.models.norm import normalised, unit_channels
 
 
@@ -59,23 +60,23 @@ def vgg11(*, ghost_size=32, width=64, channels=3, classes=10):
         for layer in range(8):
             inputs, filters = counts[layer : layer + 2]
             weight = torch.randn(filters, inputs, 3, 3, generator=rng)
-            params[f"layer{layer}.filters"] = unit_channels(weight)
+            params[f"layer{layer}.weight"] = unit_channels(weight)
             params[f"layer{layer}.scale"] = torch.ones(filters)
             params[f"layer{layer}.shift"] = torch.zeros(filters)
-        params["weight"] = he_normal(rng, counts[-1], classes, inputs=counts[-1])
-        params["bias"] = torch.zeros(classes)
+        params["dense.weight"] = he_normal(rng, counts[-1], classes, inputs=counts[-1])
+        params["dense.bias"] = torch.zeros(classes)
         return params
 
     def constrain(params):
-        names = [f"layer{layer}.filters" for layer in range(8)]
+        names = [f"layer{layer}.weight" for layer in range(8)]
         return params | {name: unit_channels(params[name]) for name in names}
 
     def forward(params, images, norm):
         for layer in range(8):
             name = f"layer{layer}"
-            images = conv2d(images, unit_channels(params[f"{name}.filters"]))
+            images = conv2d(params, name, images, transform=unit_channels)
             images = torch.relu(norm(name, images))
             images = max_pool2d(images) if layer in pooled else images
-        return images.flatten(1) @ params["weight"] + params["bias"]
+        return dense(params, "dense", images.flatten(1))
 
     return normalised(init, forward, ghost_size, constrain=constrain)

@@ -3,7 +3,7 @@
 import torch
 
 from batchscaling._validation import integer, reject
-from batchscaling.training.models.layers import conv2d, he_normal
+from batchscaling.training.models.layers import conv2d, dense, he_normal
 from batchscaling.training.models.norm import normalised
 
 
@@ -63,36 +63,36 @@ def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, cla
             count = filters
 
     def init(rng):
-        params = {"first.filters": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
+        params = {"first.weight": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
         for block, (inputs, filters, _) in enumerate(blocks):
             for i, count in enumerate((inputs, filters)):
                 name = f"block{block}.{i}"
                 params |= _scale(name, count)
                 weight = he_normal(rng, filters, count, 3, 3, inputs=9 * count)
-                params[f"{name}.filters"] = weight
+                params[f"{name}.weight"] = weight
             if inputs != filters:
                 weight = he_normal(rng, filters, inputs, 1, 1, inputs=inputs)
-                params[f"block{block}.shortcut"] = weight
+                params[f"block{block}.shortcut.weight"] = weight
         last = blocks[-1][1]
         params |= _scale("last", last)
-        params["weight"] = he_normal(rng, last, classes, inputs=last)
-        params["bias"] = torch.zeros(classes)
+        params["dense.weight"] = he_normal(rng, last, classes, inputs=last)
+        params["dense.bias"] = torch.zeros(classes)
         return params
 
     def forward(params, inputs, norm):
-        images = conv2d(inputs, params["first.filters"])
+        images = conv2d(params, "first", inputs)
         for block, (inputs, filters, stride) in enumerate(blocks):
             first, second = f"block{block}.0", f"block{block}.1"
             active = torch.relu(norm(first, images))
-            inner = conv2d(active, params[f"{first}.filters"], stride)
-            inner = conv2d(torch.relu(norm(second, inner)), params[f"{second}.filters"])
+            inner = conv2d(params, first, active, stride)
+            inner = conv2d(params, second, torch.relu(norm(second, inner)))
             if inputs != filters:
-                images = conv2d(active, params[f"block{block}.shortcut"], stride)
+                images = conv2d(params, f"block{block}.shortcut", active, stride)
             else:
                 images = images[..., ::stride, ::stride]
             images = images + inner
         images = torch.relu(norm("last", images))
-        return images.mean(dim=(-2, -1)) @ params["weight"] + params["bias"]
+        return dense(params, "dense", images.mean(dim=(-2, -1)))
 
     return normalised(init, forward, ghost_size)
 

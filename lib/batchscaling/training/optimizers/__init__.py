@@ -2,25 +2,38 @@
 
 from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
-from batchscaling.training.optimizers.base import Optimizer, chain, fix, weights_only
+from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, weights_only
+from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
+from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
+from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
+from batchscaling.training.optimizers.nesterov_lookahead import nesterov_lookahead
+from batchscaling.training.optimizers.perturbed import perturbed
 from batchscaling.training.optimizers.sgd import sgd
 from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay, weight_decay
 
 __all__ = [
+    "Look",
     "Optimizer",
     "accumulator",
     "adam",
     "adam_without_momentum",
     "chain",
     "decoupled_weight_decay",
+    "diagonal_fisher",
+    "extrap_sgd",
     "fix",
     "heavy_ball",
+    "kfac",
+    "kfac_preconditioner",
+    "kfac_without_momentum",
     "lars",
     "layer_rate",
     "nesterov",
+    "nesterov_lookahead",
+    "perturbed",
     "sgd",
     "weight_decay",
     "weights_only",

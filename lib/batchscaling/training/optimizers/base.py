@@ -1,23 +1,56 @@
-"""Optimizers as pairs of pure functions, in the style of optax, and how to combine them.
+"""Optimizers as pure functions, in the style of optax, and how to combine them.
 
 ``init(params)`` returns the state. ``update(grads, state, params, hyper)`` returns what is added
 to the parameters, and the new state. Parameters and gradients are dicts of tensors. A state is
 any nesting of dicts and tuples of tensors. `hyper` is a dict of tensors: scalars for one trial,
-one entry a trial under ``torch.func.vmap``.
+one entry a trial under ``torch.func.vmap``. Three more functions are there for methods that need
+more than a gradient: where it is taken, random numbers, and statistics of the layers.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from batchscaling._validation import reject
+from batchscaling._validation import integer, reject
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the layers, every so many steps.
+
+    In step 0 and each further `every` steps, before `update`, training takes the moments of all
+    layers on the step's batch, where its gradient is taken. The labels are sampled from the
+    model's own distribution, as the Fisher matrix asks, with numbers of the trial's seed.
+
+    Attributes
+    ----------
+    every : int
+        At least 1.
+    fold : callable
+        ``fold(moments, state, hyper)`` returns the new state. `moments` is what
+        `batchscaling.training.models.taps.layer_moments` returns: a `Kronecker` pair for each
+        layer, a `Diagonal` for each other parameter. Moments of inputs are divided by the number
+        of examples, the others by that of labels that count, so that they make the Fisher matrix
+        of the mean loss of a label.
+    """
+
+    every: int
+    fold: Callable[[Mapping, Any, Tensors], Any]
+
+    def __post_init__(self):
+        object.__setattr__(self, "every", integer("every", self.every, 1))
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer, or a part of one for `chain`, as two pure functions.
+    """An optimizer, or a part of one for `chain`, as pure functions.
+
+    Two are enough: `sgd` and `adam` have no others. All but `draw` work under ``torch.func.vmap``.
 
     Attributes
     ----------
@@ -29,11 +62,23 @@ class Optimizer:
     hyper : mapping of str to callable
         The hyperparameters: name, and the check ``check(name, value)`` of its values. ``"lr"`` is
         among those of a complete optimizer, and not among those of a part.
+    query : callable, optional
+        ``query(params, state, hyper, drawn)`` returns the point at which the step's gradient is
+        taken; without it, that is `params`. As the ``query`` of `nqm.LinearMethod`.
+    draw : callable, optional
+        ``draw(rng, params, batch_size)`` returns the random numbers of a step, which `query` gets
+        as `drawn`: tensors on the CPU in any nesting of dicts and tuples. `rng` is of the trial's
+        own seed; of `params`, only names, shapes and types count.
+    looks : tuple of Look
+        When to look at the layers, and what to do then.
     """
 
-    init: Callable
-    update: Callable
-    hyper: Mapping[str, Callable]
+    init: Callable[[Tensors], Any]
+    update: Callable[[Tensors, Any, Tensors, Tensors], tuple[Tensors, Any]]
+    hyper: Mapping[str, Callable[[str, float], float]]
+    query: Callable[[Tensors, Any, Tensors, Any], Tensors] | None = None
+    draw: Callable[[torch.Generator, Tensors, int], Any] | None = None
+    looks: tuple[Look, ...] = ()
 
 
 def check_single(name, value, check):
@@ -92,6 +137,9 @@ def chain(*optimizers):
     changes the gradients that Adam gets, and ``chain(adam, decoupled_weight_decay)`` changes the
     updates that Adam makes.
 
+    The gradient is taken where the last part's query leads from where the part before it led, and
+    so on from the parameters. Each part gets the numbers that it drew, and looks when it wants to.
+
     Parameters
     ----------
     *optimizers : Optimizer
@@ -123,7 +171,31 @@ def chain(*optimizers):
             states.append(own)
         return grads, tuple(states)
 
-    return Optimizer(init, update, hyper)
+    def query(params, state, hyper, drawn):
+        for optimizer, own, numbers in zip(optimizers, state, drawn, strict=True):
+            if optimizer.query is not None:
+                params = optimizer.query(params, own, hyper, numbers)
+        return params
+
+    def draw(rng, params, batch_size):
+        return tuple(
+            () if optimizer.draw is None else optimizer.draw(rng, params, batch_size)
+            for optimizer in optimizers
+        )
+
+    looks = (_of_part(i, look) for i, part in enumerate(optimizers) for look in part.looks)
+    asks = any(optimizer.query is not None for optimizer in optimizers)
+    # Without a query there is nobody to use what is drawn.
+    return Optimizer(init, update, hyper, *((query, draw) if asks else (None, None)), tuple(looks))
+
+
+def _of_part(i, look):
+    """Return the look that changes the state of the i-th part of a chain only."""
+
+    def fold(moments, state, hyper):
+        return (*state[:i], look.fold(moments, state[i], hyper), *state[i + 1 :])
+
+    return replace(look, fold=fold)
 
 
 def fix(optimizer, **values):
@@ -152,13 +224,33 @@ def fix(optimizer, **values):
         reject("values", sorted(values), f"one or more of {sorted(free)}")
     values = {name: check_single(name, v, optimizer.hyper[name]) for name, v in values.items()}
 
-    def update(grads, state, params, hyper):
+    def whole(hyper):
         # Filled on the device of the others: nothing is copied to it in every step.
         fixed = {name: torch.full_like(hyper["lr"], value) for name, value in values.items()}
-        return optimizer.update(grads, state, params, {**hyper, **fixed})
+        return {**hyper, **fixed}
 
-    rest = {name: check for name, check in optimizer.hyper.items() if name not in values}
-    return Optimizer(optimizer.init, update, rest)
+    def update(grads, state, params, hyper):
+        return optimizer.update(grads, state, params, whole(hyper))
+
+    def query(params, state, hyper, drawn):
+        return optimizer.query(params, state, whole(hyper), drawn)
+
+    return replace(
+        optimizer,
+        update=update,
+        hyper={name: check for name, check in optimizer.hyper.items() if name not in values},
+        query=None if optimizer.query is None else query,
+        looks=tuple(_with_hyper(whole, look) for look in optimizer.looks),
+    )
+
+
+def _with_hyper(whole, look):
+    """Return the look whose fold gets ``whole(hyper)``."""
+
+    def fold(moments, state, hyper):
+        return look.fold(moments, state, whole(hyper))
+
+    return replace(look, fold=fold)
 
 
 def weights_only(part):
@@ -201,7 +293,19 @@ def weights_only(part):
         updates, state = part.update(weights(grads), state, weights(params), hyper)
         return {**grads, **updates}, state
 
-    return Optimizer(init, update, part.hyper)
+    def query(params, state, hyper, drawn):
+        return {**params, **part.query(weights(params), state, hyper, drawn)}
+
+    def draw(rng, params, batch_size):
+        return part.draw(rng, weights(params), batch_size)
+
+    return replace(
+        part,
+        init=init,
+        update=update,
+        query=None if part.query is None else query,
+        draw=None if part.draw is None else draw,
+    )
 
 
 def _require_optimizer(name, value):

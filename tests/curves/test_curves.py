@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscaling.training import first_crossing, fit_hyperbola, fit_shift
-from batchscaling.training.curves import (
+from batchscaling.curves import (
     BatchSizeCurve,
     bootstrap_interval,
     bootstrap_medians,
+    first_crossing,
+    fit_hyperbola,
+    fit_shift,
     verdict,
 )
 

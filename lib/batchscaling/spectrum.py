@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from batchscaling import _validation as check
-from batchscaling.noise._scaling import exponent, restore
+from batchscaling._scaling import exponent, restore
 
 
 @dataclass(frozen=True, eq=False)

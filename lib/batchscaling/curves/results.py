@@ -1,16 +1,15 @@
-"""Results of sweeps: read, summarise and print them."""
+"""Results of sweeps: loaded, summarised and printed."""
 
-import json
 import os
 import warnings
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from batchscaling._validation import integer, one_of, reject
-from batchscaling.training.curves import median_interval
+from batchscaling import _validation as check
+from batchscaling.curves.intervals import median_interval
+from batchscaling.curves.records import file_name, measured, not_a_record, read
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class CellResult:
         return median_interval(steps) if len(steps) else (np.inf, np.inf, np.inf)
 
     def _measure(self, name):
-        return next(iter(self.best)) if name is None else one_of("measure", name, self.best)
+        return next(iter(self.best)) if name is None else check.one_of("measure", name, self.best)
 
 
 def acts(hyperparameter, measure):
@@ -122,30 +121,8 @@ def load_results(folder=None, task=None):
         warnings.warn(f"left out of the results in {str(folder)!r}: {ignored}", stacklevel=2)
     cells = [cell for cell in results.values() if task in (None, cell.task)]
     if not cells:
-        reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
+        check.reject("folder", str(folder), f"one with results of {task or 'a sweep'}")
     return sorted(cells, key=lambda cell: (cell.task, cell.optimizer, cell.batch_size))
-
-
-def read(path):
-    """Return the record of a cell's file, a dict.
-
-    Raises
-    ------
-    ValueError
-        If the file holds something else.
-    """
-    try:
-        record = json.loads(path.read_bytes())  # in any encoding of Unicode
-    except (OSError, RecursionError, ValueError) as error:
-        _reject(path, f" ({error})")
-    if not isinstance(record, dict) or "cell" not in record:
-        _reject(path)
-    return record
-
-
-def file_name(task, optimizer, batch_size):
-    """Return the name of a cell's file."""
-    return f"{task}-{optimizer}-{batch_size:05d}.json"
 
 
 def _once(results):
@@ -164,7 +141,7 @@ def _original(name, files):
     first, *others = named or asked or files
     if any(_measured_numbers(files[path]) != _measured_numbers(files[first]) for path in others):
         names = [path.name for path in (first, *others)]
-        reject("folder", str(first.parent), f"one file for a cell, named {name}, not {names}")
+        check.reject("folder", str(first.parent), f"one file for a cell, named {name}, not {names}")
     return first, files[first]
 
 
@@ -181,26 +158,16 @@ def _result(path):
     try:
         cell = CellResult.of(record)
         for size in (cell.batch_size, record["cell"]["batch_size"]):
-            integer("batch_size", size, 1)
+            check.integer("batch_size", size, 1)
         for measure in cell.best:
             cell.tuned(measure)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        _reject(path)
-    return cell if isinstance(cell.task, str) and isinstance(cell.optimizer, str) else _reject(path)
-
-
-def _reject(path, reason=""):
-    reject("file", str(path), f"the result of a cell of a sweep{reason}")
-
-
-def measured():
-    """Return the folder of the book's own sweeps: in the installed package, else in a checkout.
-
-    Other measured results are in folders beside it, as in the repository's ``data``.
-    """
-    installed = files("batchscaling") / "measured"
-    checkout = Path(__file__).resolve().parents[3] / "data"
-    return (installed if installed.is_dir() else checkout) / "sweeps"
+        not_a_record(path)
+    return (
+        cell
+        if isinstance(cell.task, str) and isinstance(cell.optimizer, str)
+        else not_a_record(path)
+    )
 
 
 def having(cells, measure):
@@ -213,7 +180,9 @@ def having(cells, measure):
     """
     kept = [cell for cell in cells if measure in cell.best]
     if cells and not kept:
-        one_of("measure", measure, dict.fromkeys(name for cell in cells for name in cell.best))
+        check.one_of(
+            "measure", measure, dict.fromkeys(name for cell in cells for name in cell.best)
+        )
     return kept
 
 

@@ -9,13 +9,15 @@ RETRIES = 10
 """How often a cell is started again when its worker has died."""
 
 
-def run_cells(cells, device, address):
+def run_cells(run_cell, cells, device, address):
     """Yield cells and results, as they come, from the workers of a Ray cluster.
 
     A cell whose worker dies is started again on another one.
 
     Parameters
     ----------
+    run_cell : callable
+        ``run_cell(cell, device=device)`` returns the result of a cell.
     cells : sequence of Cell
     device : str
         "cuda" asks for one GPU for each cell.
@@ -35,8 +37,6 @@ def run_cells(cells, device, address):
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
-
-    from batchscaling.training.sweeps import run_cell
 
     needs = {"num_cpus": 1, "num_gpus": int(device.startswith("cuda"))}
     with _connected(address):

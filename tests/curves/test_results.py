@@ -11,9 +11,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from batchscaling.__main__ import _parser
-from batchscaling.training import OPTIMIZERS, TASKS, Cell, CellResult, Range, load_results
-from batchscaling.training.curves import median_interval
-from batchscaling.training.results import measured, table
+from batchscaling.curves import CellResult, load_results, measured, median_interval, table
+from batchscaling.training import OPTIMIZERS, TASKS, Cell, Range
 
 
 def record(task="digits-mlp", optimizer="heavy_ball", batch_size=16, **changes):

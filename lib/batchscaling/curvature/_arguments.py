@@ -1,0 +1,43 @@
+"""What functions of this package take: a model at some parameters, and labelled examples."""
+
+import torch
+
+from batchscaling import _validation as check
+from batchscaling.training.fit import check_examples
+
+
+def checked(model, params, inputs, labels, loss, *, single=False):
+    """Return parameters, inputs and labels to compute with, real inputs as precise as parameters.
+
+    With `single`, gradients are of single examples.
+
+    Raises
+    ------
+    ValueError
+        If inputs and labels do not fit each other or the model, or if with `single` the model has
+        ghost batch normalisation.
+    """
+    if single and model.statistics is not None:
+        check.reject("model", "one with ghost batch normalisation", "one without")
+    params = {name: p.detach() for name, p in params.items()}
+    dtype = next(iter(params.values())).dtype
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        inputs = inputs.to(dtype)
+    check_examples(model, params, inputs, labels, loss=loss)
+    return params, inputs, labels
+
+
+def counted(loss, labels):
+    """Return how many rows count, at least 1."""
+    return loss.counts(labels).sum().clamp(min=1)
+
+
+def mean_loss(loss, outputs, labels):
+    """Return the mean loss over the rows that count."""
+    return loss.scores(outputs, labels)[0].sum() / counted(loss, labels)
+
+
+def sampled_slope(loss, outputs, labels, rng):
+    """Return the slope for labels that the model itself draws; zero in rows that do not count."""
+    uniform = torch.rand(outputs.shape, generator=rng, dtype=outputs.dtype).to(outputs.device)
+    return loss.sampled_slope(outputs, uniform) * loss.counts(labels)[..., None]

@@ -1,0 +1,163 @@
+r"""Kronecker-factored Fisher matrices: one small matrix for each side of a layer's weights [1]_.
+
+References
+----------
+.. [1] Martens and Grosse (2015), Optimizing neural networks with Kronecker-factored approximate
+   curvature.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch.func import jacrev, vmap
+
+from batchscaling import _validation as check
+from batchscaling.curvature._arguments import checked, counted, sampled_slope
+from batchscaling.curvature.products import FISHERS
+from batchscaling.training._process import kept_memory
+from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.losses import cross_entropy
+from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+
+
+@undisturbed
+@kept_memory()
+def kronecker_factors(
+    model,
+    params,
+    inputs,
+    labels,
+    *,
+    fisher="sampled",
+    sharing="expand",
+    samples=1,
+    seed=0,
+    chunk=256,
+    loss=cross_entropy,
+):
+    r"""Return the Kronecker factors of the Fisher matrix of the mean loss.
+
+    The block of a layer's weights is close to the Kronecker product of both factors, the inputs'
+    first, where the layer's matrix, as `as_matrix` returns it, is flattened row by row.
+
+    Parameters
+    ----------
+    model : Model
+        Its linear maps are functions of `batchscaling.training.models.layers`. With ghost batch
+        normalisation, where examples meet, labels can only be sampled.
+    params : dict of torch.Tensor
+        Of one trial.
+    inputs, labels : torch.Tensor, shape (n, ...)
+        Only an empirical Fisher matrix depends on what they are, but for rows that do not count.
+    fisher : {"sampled", "exact", "empirical"}
+        As `fisher_product` describes.
+    sharing : {"expand", "reduce"}
+        How positions of convolutions and sequences are treated, see `layer_moments`.
+    samples : int
+        Draws of labels for each example, at least 1, where they are sampled.
+    seed : int
+        Of the draws.
+    chunk : int
+        Examples at once, at least 1. Ghost batches are never torn.
+    loss : Loss
+
+    Returns
+    -------
+    dict
+        A `Kronecker` for each layer, by its name, and a `Diagonal` for each other parameter, by
+        the parameter's name.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, inputs and labels do not fit each other or the model,
+        or a parameter belongs to no layer. It names the parameter.
+    """
+    check.one_of("fisher", fisher, FISHERS)
+    samples, chunk = check.integer("samples", samples, 1), check.integer("chunk", chunk, 1)
+    rng = torch.Generator().manual_seed(check.integer("seed", seed, 0))
+    params, inputs, labels = checked(
+        model, params, inputs, labels, loss, single=fisher != "sampled"
+    )
+    rows = {name: p[None] for name, p in params.items()}
+    chunk = max(chunk // model.ghost_size, 1) * model.ghost_size
+    total = {}
+    for some, some_labels in zip(inputs.split(chunk), labels.split(chunk), strict=True):
+        chosen = partial(_slopes, loss, some_labels[None], fisher, samples, rng)
+        options = {"sharing": sharing, "check": not total}
+        total = _sum(total, layer_moments(model, rows, some[None], chosen, **options))
+    return {name: _mean(found, len(inputs), counted(loss, labels)) for name, found in total.items()}
+
+
+@undisturbed
+def kronecker_eigenvalues(factors):
+    """Return the eigenvalues of the matrix of all blocks.
+
+    Parameters
+    ----------
+    factors : dict
+        Such as `kronecker_factors` returns.
+
+    Returns
+    -------
+    numpy.ndarray, shape (P,)
+        Falling. Those of a Kronecker product are all products of the factors' eigenvalues.
+    """
+    values = []
+    for found in factors.values():
+        sides = [_eigenvalues(side) for side in found]
+        values.append(torch.outer(*sides).flatten() if len(sides) == 2 else sides[0])
+    return np.sort(torch.cat(values).numpy())[::-1].copy()
+
+
+def _eigenvalues(side):
+    side = side.double().cpu()
+    return torch.linalg.eigvalsh(side) if side.ndim == 2 else side
+
+
+def _slopes(loss, labels, fisher, samples, rng, outputs):
+    """Yield derivatives of the losses by the outputs, for the labels that `fisher` says."""
+    if fisher == "empirical":
+        yield loss.slope(outputs, labels)
+    elif fisher == "sampled":
+        for _ in range(samples):
+            yield sampled_slope(loss, outputs, labels, rng) / samples**0.5
+    else:
+        yield from _roots(loss, outputs, labels)
+
+
+def _roots(loss, outputs, labels):
+    """Yield slopes whose squares add up to the Hessian by the outputs, position by position."""
+    counts = loss.counts(labels)
+    rows = labels.flatten(0, counts.ndim - 1)
+
+    def single(row, label):
+        return loss.scores(row[None], label[None])[0].sum()
+
+    curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), rows)
+    values, vectors = torch.linalg.eigh(curved)
+    roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
+    roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (1, examples, positions, …)
+    for place in range(roots.shape[2]):
+        for column in roots[:, :, place].unbind(-1):
+            slope = torch.zeros_like(roots[..., 0])
+            slope[:, :, place] = column
+            yield slope.view_as(outputs)
+
+
+def _sum(total, moments):
+    """Return sums of moments of the same layers."""
+    if not total:
+        return moments
+    return {
+        name: type(found)(*(a + b for a, b in zip(found, moments[name], strict=True)))
+        for name, found in total.items()
+    }
+
+
+def _mean(found, examples, count):
+    """Return the mean moments of one trial."""
+    if isinstance(found, Diagonal):
+        return Diagonal(found.squares[0] / count)
+    return Kronecker(found.inputs[0] / examples, found.outputs[0] / count)

@@ -1,0 +1,26 @@
+"""Curves of steps against batch size: results of sweeps, intervals, fits. Needs no torch."""
+
+from batchscaling.curves.fits import BatchSizeCurve, first_crossing, fit_hyperbola, fit_shift
+from batchscaling.curves.intervals import (
+    bootstrap_interval,
+    bootstrap_medians,
+    median_interval,
+    verdict,
+)
+from batchscaling.curves.records import measured
+from batchscaling.curves.results import CellResult, load_results, table
+
+__all__ = [
+    "BatchSizeCurve",
+    "CellResult",
+    "bootstrap_interval",
+    "bootstrap_medians",
+    "first_crossing",
+    "fit_hyperbola",
+    "fit_shift",
+    "load_results",
+    "measured",
+    "median_interval",
+    "table",
+    "verdict",
+]

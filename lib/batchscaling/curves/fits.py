@@ -1,0 +1,172 @@
+"""Fits to curves of steps against batch size, in log space, where errors are relative."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from batchscaling import _validation as check
+from batchscaling.curves.intervals import bootstrap_medians
+
+
+def first_crossing(steps, loss, target):
+    """Return for every trial the first step at which its loss is at or below `target`.
+
+    Parameters
+    ----------
+    steps : array_like, shape (evaluations,)
+        Steps of the evaluations, such as `TrialResults.steps`.
+    loss : array_like, shape (trials, evaluations)
+        May hold NaN, such as `TrialResults.loss` does after a trial's end.
+    target : float
+        Positive. If the trials ended at a target, it must not be below that one.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (trials,)
+        ``inf`` where the target is never reached.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, or `target` is not positive.
+    """
+    steps, loss = check.array("steps", steps), np.asarray(loss, dtype=float)
+    if loss.ndim != 2 or loss.shape[1] != len(steps):
+        check.reject("loss", f"an array of shape {loss.shape}", f"shape (trials, {len(steps)})")
+    reached = loss <= check.positive("target", target)
+    return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], np.inf)
+
+
+@dataclass(frozen=True)
+class BatchSizeCurve:
+    """Steps to a target at several batch sizes, each with the same number of seeds.
+
+    Attributes
+    ----------
+    batch_sizes : numpy.ndarray, shape (k,)
+    steps : numpy.ndarray, shape (k, seeds)
+        ``inf`` where the target was not reached.
+    """
+
+    batch_sizes: np.ndarray
+    steps: np.ndarray
+
+    def __post_init__(self):
+        batch_sizes = check.array("batch_sizes", self.batch_sizes, positive=True)
+        steps = check.array("steps", self.steps, ndim=2, nonnegative=True, finite=False)
+        if len(steps) != len(batch_sizes):
+            allowed = f"one row for each of {len(batch_sizes)} batch sizes"
+            check.reject("steps", f"an array of shape {steps.shape}", allowed)
+        check.store(self, batch_sizes=batch_sizes, steps=steps)
+
+    @property
+    def medians(self):
+        """Medians over the seeds, shape (k,)."""
+        return np.median(self.steps, axis=1)
+
+    def draws(self, count=200):
+        """Return medians for seeds drawn again, shape (count, k); see `bootstrap_medians`."""
+        return bootstrap_medians(self.steps, count)
+
+    def critical(self, count=200):
+        """Return critical batch sizes by `fit_hyperbola` for seeds drawn again, shape (count,).
+
+        A fit leaves out batch sizes at which the median is infinite.
+        """
+        fits = []
+        for medians in self.draws(count):
+            there = np.isfinite(medians)
+            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there])[1])
+        return np.array(fits)
+
+
+def fit_hyperbola(batch_sizes, steps):
+    """Fit ``steps = fewest * (1 + critical / batch_size)``.
+
+    Small batches scale perfectly there: ``steps * batch_size`` is the constant ``fewest *
+    critical``. At the critical batch size it is twice as much, and steps are twice the fewest.
+
+    Parameters
+    ----------
+    batch_sizes, steps : array_like, shape (k,)
+        Positive; at least two different batch sizes.
+
+    Returns
+    -------
+    fewest : float
+        Steps of an unlimited batch.
+    critical : float
+        Critical batch size.
+
+    Raises
+    ------
+    ValueError
+        If the arguments are not positive numbers, their shapes differ, or all batch sizes are
+        equal.
+
+    References
+    ----------
+    .. [1] McCandlish, Kaplan, Amodei et al. (2018), An empirical model of large-batch training,
+       equation 2.11.
+    """
+    batch_sizes, steps = _curve("steps", batch_sizes, steps)
+
+    def residual(logs):
+        return logs[0] + np.log1p(np.exp(logs[1]) / batch_sizes) - np.log(steps)
+
+    start = np.log([steps.min(), np.sqrt(batch_sizes.min() * batch_sizes.max())])
+    fewest, critical = np.exp(least_squares(residual, start).x)
+    return float(fewest), float(critical)
+
+
+def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):
+    """Shift a model's curve onto a measured one: one factor for each axis.
+
+    Finds the factors for which ``vertical * model(horizontal * batch_size)`` is closest to
+    `steps`, by the mean square of the difference of logarithms. Between its points the model's
+    curve is a straight line in the logarithms.
+
+    Parameters
+    ----------
+    batch_sizes, steps : array_like, shape (k,)
+        The measured curve; positive, at least two different batch sizes.
+    model_batch_sizes, model_steps : array_like, shape (m,)
+        The model's curve; positive, batch sizes increasing. Only shifts that leave all measured
+        points on it are tried.
+
+    Returns
+    -------
+    horizontal, vertical : float
+
+    Raises
+    ------
+    ValueError
+        If the arguments are not positive numbers, their shapes differ, or the model's curve is
+        shorter than the measured one.
+    """
+    batch_sizes, steps = _curve("steps", batch_sizes, steps)
+    model_batch_sizes, model_steps = _curve("model_steps", model_batch_sizes, model_steps)
+    shortest = np.log(model_batch_sizes[0] / batch_sizes.min())
+    longest = np.log(model_batch_sizes[-1] / batch_sizes.max())
+    if not (np.diff(model_batch_sizes) > 0).all() or shortest > longest:
+        allowed = "increasing, and over a range at least as long as that of batch_sizes"
+        check.reject("model_batch_sizes", model_batch_sizes.tolist(), allowed)
+
+    # A line of kinks has many small dips, so a fine grid is safer than a descent.
+    shifts = np.linspace(shortest, longest, 4001)
+    at = np.log(batch_sizes) + shifts[:, None]
+    gaps = np.log(steps) - np.interp(at, np.log(model_batch_sizes), np.log(model_steps))
+    best = np.argmin(gaps.var(axis=1))
+    return float(np.exp(shifts[best])), float(np.exp(gaps[best].mean()))
+
+
+def _curve(name, batch_sizes, steps):
+    batch_sizes = check.array("batch_sizes", batch_sizes, positive=True)
+    steps = check.array(name, steps, positive=True)
+    if steps.shape != batch_sizes.shape or len(steps) < 2:
+        allowed = f"two numbers or more, as many as batch sizes ({len(batch_sizes)})"
+        check.reject(name, f"an array of shape {steps.shape}", allowed)
+    if len(np.unique(batch_sizes)) < 2:
+        check.reject("batch_sizes", batch_sizes.tolist(), "two different ones or more")
+    return batch_sizes, steps

@@ -1,0 +1,78 @@
+"""Where and how torch computes: its threads, the precision of products, compiled functions."""
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from batchscaling._validation import reject
+from batchscaling.training._torch_state import matrix_products
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def check_device(device):
+    """Return a `torch.device` that is here.
+
+    Raises
+    ------
+    ValueError
+        If torch finds no such device.
+    """
+    allowed = "the name of a device that torch finds here, such as 'cpu'"
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, TypeError):
+        reject("device", device, allowed)
+    return torch.device(device)
+
+
+@contextmanager
+def one_thread():
+    """Keep torch on one thread.
+
+    The operations are many and small: more threads would mostly wait for each other, and for very
+    long where other programs use the cores. It also makes results independent of their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def products_in(precision, device):
+    """Compute matrix products in one of `PRECISIONS`."""
+    cast = nullcontext()
+    if precision == "bf16":
+        # The cache would keep a copy of the parameters of every step.
+        cast = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    with matrix_products(tf32=precision == "tf32"), cast:
+        yield
+
+
+def compile_all(*functions):
+    """Return the functions through ``torch.compile``; an error says that one cannot be compiled."""
+    torch.compiler.reset()  # it keeps a few versions of a function only, then gives up
+    return [_compiled(function) for function in functions]
+
+
+def _compiled(function):
+    try:
+        # The number of rows falls as trials end: one program should serve all numbers.
+        run = torch.compile(function, dynamic=True)
+    except RuntimeError as error:  # as in a version of Python that torch cannot compile
+        _not_compiled(error)
+
+    def attempt(*args):
+        try:
+            return run(*args)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            _not_compiled(error)
+
+    return attempt
+
+
+def _not_compiled(error):
+    reject("compiled", True, f"False where torch cannot compile; it says: {error}")

@@ -1,0 +1,138 @@
+"""A network of one's own: an ordinary ``torch.nn.Module`` as a `Model`."""
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+
+from batchscaling import _validation as check
+from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.models.base import Model
+
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+_MEETING = (nn.modules.batchnorm._BatchNorm,)
+
+
+@undisturbed
+def from_module(build):
+    """Return the `Model` of a ``torch.nn.Module``.
+
+    Each trial has initial parameters of its own: `build` is called once for each, while torch
+    draws its random numbers from the trial's seed. Parameters that are shared within the module
+    stay shared. Parameters that do not require gradients stay as they are.
+
+    Parameters
+    ----------
+    build : callable
+        ``build()`` returns a new module whose ``forward`` takes a batch of inputs and returns a
+        tensor: one row of outputs an example, or one row a position of an example. Its layers
+        must work under ``torch.func.vmap``; those of `torch.nn` do, but for the recurrent ones.
+
+    Returns
+    -------
+    Model
+        Its parameters have the names of ``module.named_parameters()``.
+
+    Raises
+    ------
+    ValueError
+        If `build` returns something else than a new module whose parameters are float32 and
+        depend on torch's random numbers only, or a module with buffers, batch normalisation or
+        random layers. Where only `forward` shows it, `Model.apply` raises the error.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from batchscaling.training import from_module
+    >>> model = from_module(lambda: nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)))
+    """
+    if not callable(build):
+        check.reject("build", build, "a function that returns a new module")
+    module, again, other = (_built(build, _generator(seed)) for seed in (0, 0, 1))
+    _check_layers(module)
+    _check_new(module, again)
+    frozen = _frozen(module, other)
+
+    @undisturbed
+    def init(rng):
+        return _trained(_built(build, rng))
+
+    def apply(params, inputs):
+        like = next(iter(params.values()))
+        fixed = {name: p.to(like) for name, p in frozen.items()}
+        before = None if torch.compiler.is_compiling() else torch.random.get_rng_state()
+        outputs = functional_call(module, params | fixed, (inputs,))
+        if not isinstance(outputs, torch.Tensor):
+            kind = type(outputs).__name__
+            check.reject("build", f"of a module that returns a {kind}", "one that returns a tensor")
+        if before is not None and not torch.equal(torch.random.get_rng_state(), before):
+            allowed = "one without, such as in the mode of module.eval()"
+            check.reject("build", "of a module whose forward draws random numbers", allowed)
+        return outputs
+
+    return Model(init, apply)
+
+
+def _generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def _built(build, rng):
+    """Return a new module; torch draws from `rng`, and its own generator stays as it was."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.set_state(rng.get_state())
+    try:
+        module = build()
+        rng.set_state(torch.default_generator.get_state())
+    finally:
+        torch.default_generator.set_state(before)
+    if not isinstance(module, nn.Module):
+        check.reject("build", f"of a {type(module).__name__}", "of a torch.nn.Module")
+    return module
+
+
+def _trained(module):
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _check_layers(module):
+    """Check that each example has outputs of its own, which only its inputs decide."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, _MEETING):
+            found = f"of a module with batch normalisation, {name!r}"
+            check.reject("build", found, "layers in which examples do not meet")
+        if isinstance(layer, _RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
+            allowed = "no random layer, or module.eval()"
+            check.reject("build", f"of a module with a random layer, {name!r}", allowed)
+    for name, _ in module.named_buffers():
+        check.reject("build", f"of a module with the buffer {name!r}", "parameters only")
+    for name, p in module.named_parameters():
+        if is_lazy(p) or p.dtype != torch.float32:
+            kind = "without a shape yet" if is_lazy(p) else str(p.dtype)
+            check.reject("build", f"of a module with {name!r} {kind}", "torch.float32")
+    if not _trained(module):
+        check.reject("build", "of a module without parameters to train", "at least one")
+
+
+def _check_new(module, again):
+    if module is again:
+        check.reject("build", "of one module again and again", "a new one at each call")
+    if not _equal(dict(module.named_parameters()), dict(again.named_parameters())):
+        found = "of a module whose parameters differ for equal seeds of torch"
+        check.reject("build", found, "random numbers of torch only")
+
+
+def _frozen(module, other):
+    """Return the parameters that are not trained; `other` is of another seed."""
+    frozen, elsewhere = (
+        {name: p.detach() for name, p in each.named_parameters() if not p.requires_grad}
+        for each in (module, other)
+    )
+    if not _equal(frozen, elsewhere):
+        found = f"of a module with random parameters that are not trained: {', '.join(frozen)}"
+        check.reject("build", found, "such parameters only if they are the same for every seed")
+    return frozen
+
+
+def _equal(some, others):
+    return some.keys() == others.keys() and all(torch.equal(some[n], others[n]) for n in some)

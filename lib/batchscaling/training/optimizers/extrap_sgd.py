@@ -1,0 +1,39 @@
+"""Extrapolated SGD."""
+
+import torch
+
+from batchscaling._validation import below_one, nonnegative, positive
+from batchscaling.training.optimizers.base import Optimizer, zeros
+
+
+def _init(params):
+    return {"velocity": zeros(params), "slope": zeros(params)}
+
+
+def _query(params, state, hyper, drawn):
+    ahead = {
+        n: torch.addcmul(p, hyper["momentum"], state["velocity"][n]) for n, p in params.items()
+    }
+    back = -hyper["extrapolation"]
+    return {name: torch.addcmul(p, back, state["slope"][name]) for name, p in ahead.items()}
+
+
+def _update(grads, state, params, hyper):
+    momentum, rate, before = hyper["momentum"], -hyper["lr"], state["velocity"]
+    velocity = {n: torch.addcmul(momentum * before[n], rate, g) for n, g in grads.items()}
+    return velocity, {"velocity": velocity, "slope": grads}
+
+
+extrap_sgd = Optimizer(
+    _init,
+    _update,
+    {"lr": positive, "momentum": below_one, "extrapolation": nonnegative},
+    query=_query,
+)
+"""Nesterov momentum whose gradient is taken one extrapolation step ahead.
+
+The gradient g is taken at w + momentum v - extrapolation g_before, zero at first. Then v' =
+momentum v - lr g and w' = w + v'. With extrapolation 0 it is `nesterov_lookahead`.
+
+Lin et al. (2020), Extrapolation for large-batch training in deep learning, algorithm 1.
+"""

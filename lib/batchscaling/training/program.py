@@ -1,0 +1,284 @@
+"""The trials that are still running: a trial is a row of every tensor, or several for workers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+from batchscaling.training.data import Streams, generator
+from batchscaling.training.device import compile_all
+from batchscaling.training.losses import cross_entropy
+from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+from batchscaling.training.rows import at_least_two, column, join, take
+from batchscaling.training.schedules import constant
+
+
+class Rows(NamedTuple):
+    """What rows hold; the first axis of every tensor is the row.
+
+    Attributes
+    ----------
+    params : dict of torch.Tensor
+    state : any nesting of dicts and tuples of torch.Tensor
+        The optimizer's.
+    average : dict of torch.Tensor
+        Averaged parameters; empty if there is no hyperparameter ``decay``.
+    hyper : dict of torch.Tensor, each of shape (rows,)
+    """
+
+    params: dict
+    state: Any
+    average: dict
+    hyper: dict
+
+
+class Program:
+    """Trials that take their steps together.
+
+    Parameters
+    ----------
+    data : Data
+        On the device of the training.
+    model : Model
+    optimizer : Optimizer
+    pieces : Pieces
+    loss : Loss
+    schedule : Schedule
+    exchange : Exchange, optional
+        Of workers; without it, a trial is one row.
+    compiled : bool
+    """
+
+    def __init__(
+        self,
+        data,
+        model,
+        optimizer,
+        pieces,
+        *,
+        loss=cross_entropy,
+        schedule=constant,
+        exchange=None,
+        compiled=False,
+    ):
+        self.data, self.model, self.optimizer, self.pieces = data, model, optimizer, pieces
+        self.loss, self.schedule, self.exchange = loss, schedule, exchange
+        self.workers = 1 if exchange is None else exchange.workers
+        self.device = data.train_inputs.device
+        self.apply, self.update = vmap(model.apply), vmap(optimizer.update)
+        if compiled:
+            self.apply, self.update = compile_all(self.apply, self.update)
+        self._checked = False
+
+    def start(self, seeds, hyper, batch_size):
+        """Initialise one trial for each seed.
+
+        Parameters
+        ----------
+        seeds : numpy.ndarray of int, shape (trials,)
+        hyper : dict of torch.Tensor, each of shape (trials,)
+        batch_size : int or BatchSizes
+        """
+        trials = at_least_two(np.arange(len(seeds)))
+        self.count, self.seeds = len(seeds), seeds[trials].tolist()
+        initial = [self.model.init(generator(seed, "init")) for seed in self.seeds]
+        params = {name: torch.stack([p[name] for p in initial]) for name in initial[0]}
+        params = tree_map(
+            self._for_workers, {name: p.to(self.device) for name, p in params.items()}
+        )
+        hyper = tree_map(self._for_workers, take(hyper, trials))
+        average = tree_map(torch.clone, params) if "decay" in hyper else {}
+        self.rows = Rows(params, vmap(self.optimizer.init)(params), average, hyper)
+        examples, draws = len(self.data.train_inputs), self._draws(initial[0])
+        self.streams = Streams(self.seeds, examples, batch_size, draws)
+
+    def keep(self, trials):
+        """Go on with some of the trials only.
+
+        Parameters
+        ----------
+        trials : numpy.ndarray of int
+            Places among those that run.
+        """
+        self.count, trials = len(trials), at_least_two(trials)
+        self.seeds = [self.seeds[trial] for trial in trials]
+        self.streams.keep(self.seeds)
+        rows = trials[:, None] * self.workers + np.arange(self.workers)
+        self.rows = take(self.rows, torch.as_tensor(rows.ravel(), device=self.device))
+
+    def visit(self, steps, bar):
+        """Yield each of `steps` in turn, once the steps up to it are taken; `bar` counts them."""
+        now = 0
+        for end in steps:
+            for step in range(now, end):
+                self.step(step)
+                bar.update()
+            now = end
+            yield end
+
+    def step(self, step):
+        """Take a step, counted from 0."""
+        hyper = self.rows.hyper
+        now = {**hyper, "lr": hyper["lr"] * self.schedule.factor(step, hyper)}
+        looks = [look for look in self.optimizer.looks if step % look.every == 0]
+        batch = self._batch(looks)
+        # The workers of a trial go through together.
+        examples = self.workers * self.pieces.examples(batch["index"].shape[1])
+        done = []
+        for part in self.pieces.rows(len(self.seeds), examples):
+            part = slice(part.start * self.workers, part.stop * self.workers)
+            rows = take(self.rows._replace(hyper=now), part)
+            done.append(self._stepped(rows, take(batch, part), looks, step))
+        self.rows = join(done)._replace(hyper=hyper)
+
+    def readout(self, *, averaged=False):
+        """Return the parameters of each trial that runs, or their averages."""
+        params = self.rows.average if averaged else self.rows.params
+        if self.exchange is not None:
+            params = self.exchange.readout(self._by_worker(params))
+        return take(params, slice(self.count))
+
+    def _draws(self, params):
+        """Return the random numbers of a step, by name: purpose, and how they are drawn."""
+        draws = {}
+        if self.data.augment is not None:
+            draws["changes"] = "augment", self.data.augment.draw
+        if self.optimizer.draw is not None:
+            draws["drawn"] = "optimizer", self._draw_of_optimizer(params)
+        if self.optimizer.looks:
+            draws["uniform"] = "labels", self._draw_for_labels(params)
+        return draws
+
+    def _draw_of_optimizer(self, params):
+        def draw(rng, batch_size):
+            if self.exchange is None:
+                return self.optimizer.draw(rng, params, batch_size)
+            size = batch_size // self.workers
+            each = [self.optimizer.draw(rng, params, size) for _ in range(self.workers)]
+            return tree_map(lambda *parts: torch.stack(parts), *each)
+
+        return draw
+
+    def _draw_for_labels(self, params):
+        with torch.no_grad():
+            params = {name: p.to(self.device) for name, p in params.items()}
+            shape = self.model.apply(params, self.data.train_inputs[:2]).shape[1:]
+        return lambda rng, batch_size: torch.rand(batch_size, *shape, generator=rng)
+
+    def _batch(self, looks):
+        """Return each row's batch and random numbers of a step."""
+        names = [name for name in self.streams.names if looks or name != "uniform"]
+        batch = self.streams.next(names, self.device)
+        if self.exchange is None:
+            return batch
+        shared = {
+            name: tree_map(lambda tensor: self.exchange.split(tensor, self.workers), tree)
+            for name, tree in batch.items()
+            if name != "drawn"
+        }
+        return tree_map(lambda tensor: tensor.flatten(0, 1), {**batch, **shared})
+
+    def _stepped(self, rows, batch, looks, step):
+        """Return the rows after a step on a batch."""
+        params, state, average, hyper = rows
+        with torch.no_grad():
+            point = self._point(rows, batch)
+        grads = self._gradients(point, batch)
+        if looks:
+            moments = self._moments(point, batch)
+        with torch.no_grad():
+            for look in looks:
+                state = vmap(look.fold)(moments, state, hyper)
+            if self.exchange is not None:
+                grads = self._by_row(self.exchange.gradients(self._by_worker(grads)))
+            updates, state = self.update(grads, state, params, hyper)
+            for name, p in params.items():
+                p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
+            if self.model.constrain is not None:
+                params = vmap(self.model.constrain)(params)
+            if self.exchange is not None:
+                params = self._by_row(self.exchange.params(self._by_worker(params), step + 1))
+            if average:
+                average = _averaged(average, params, hyper["decay"])
+        return Rows(params, state, average, hyper)
+
+    def _point(self, rows, batch):
+        """Return where the gradient is taken."""
+        if self.optimizer.query is None:
+            return rows.params
+        return vmap(self.optimizer.query)(
+            rows.params, rows.state, rows.hyper, batch.get("drawn", ())
+        )
+
+    def _gradients(self, params, batch):
+        """Return every row's gradient of its mean loss, zero where no label counts.
+
+        Rows do not meet, so one backward pass gives each row its own gradient.
+        """
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        total = None
+        for part in self._parts(batch):
+            outputs = self.apply(leaves, part["inputs"]).float()
+            slope = self.loss.slope(outputs.detach(), part["labels"])
+            slope /= column(part["counted"], slope)
+            grads = torch.autograd.grad(outputs, list(leaves.values()), slope)
+            total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
+        return dict(zip(leaves, total, strict=True))
+
+    def _moments(self, params, batch):
+        """Return every row's mean moments of the layers, with labels that are sampled."""
+        total = None
+        for part in self._parts(batch):
+
+            def slopes(outputs, part=part):
+                slope = self.loss.sampled_slope(outputs, part["uniform"])
+                return [slope * self.loss.counts(part["labels"])[..., None]]
+
+            check, self._checked = not self._checked, True
+            moments = layer_moments(self.model, params, part["inputs"], slopes, check=check)
+            total = moments if total is None else tree_map(torch.add, total, moments)
+        examples = batch["index"].shape[1]
+        return {name: _mean(m, examples, part["counted"]) for name, m in total.items()}
+
+    def _parts(self, batch):
+        """Yield inputs, labels and sampled numbers of a batch's parts, and the whole's labels."""
+        index = batch["index"]
+        labels = self.data.train_labels[index]
+        counted = self.loss.counts(labels).flatten(1).sum(1).clamp_(min=1)
+        size = self.pieces.examples(index.shape[1])
+        for first in range(0, index.shape[1], size):
+            some = slice(first, first + size)
+            inputs = self.data.train_inputs[index[:, some]]
+            if "changes" in batch:
+                inputs = vmap(self.data.augment.apply)(inputs, batch["changes"][:, some])
+            part = {"inputs": inputs, "labels": labels[:, some], "counted": counted}
+            yield part | ({"uniform": batch["uniform"][:, some]} if "uniform" in batch else {})
+
+    def _for_workers(self, tensor):
+        """Return the rows of all workers."""
+        return tensor if self.exchange is None else tensor.repeat_interleave(self.workers, 0)
+
+    def _by_worker(self, tensors):
+        return {name: tensor.unflatten(0, (-1, self.workers)) for name, tensor in tensors.items()}
+
+    def _by_row(self, tensors):
+        return {name: tensor.flatten(0, 1) for name, tensor in tensors.items()}
+
+
+def _mean(moment, examples, labels):
+    """Return the moment of an example's inputs, and of a label's slopes.
+
+    Their product is the Fisher matrix of the mean loss of a label, however many labels an example
+    has: an example's slopes are those of all of its labels.
+    """
+    if isinstance(moment, Kronecker):
+        return Kronecker(moment.inputs / examples, moment.outputs / column(labels, moment.outputs))
+    return Diagonal(moment.squares / column(labels, moment.squares))
+
+
+def _averaged(average, params, decay):
+    return {
+        name: torch.lerp(old, params[name], column(1 - decay, old)) for name, old in average.items()
+    }

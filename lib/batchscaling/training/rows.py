@@ -1,0 +1,67 @@
+"""Trees of tensors whose first axis is the trial, and how large programs of them are cut."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch.utils._pytree import tree_map
+
+
+def take(tree, rows):
+    """Return some rows, a slice or an index, of every tensor."""
+    return tree_map(lambda tensor: tensor[rows], tree)
+
+
+def join(trees):
+    """Return the rows of the first tree, then those of the next, and so on."""
+    if len(trees) == 1:
+        return trees[0]
+    return tree_map(lambda *parts: torch.cat(parts), *trees)
+
+
+def column(numbers, like):
+    """Return one number for each row, with the axes of `like`."""
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def at_least_two(rows):
+    """Return the indices `rows`, a lone one twice.
+
+    BLAS splits a single matrix product otherwise than each of many: the last bits of a lone row
+    would differ from those of the same row among others.
+    """
+    return rows if len(rows) > 1 else rows.repeat(2)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How a program is cut, so that memory is bounded.
+
+    Rows go through in parts of at least two, of at most `at_once` examples. A batch that is too
+    large for three rows goes in parts too. Their size does not depend on the number of rows: sums
+    in another order would differ in their last bits.
+
+    Attributes
+    ----------
+    at_once : int
+        Examples in one pass, at least three ghost batches.
+    ghost_size : int
+        Parts of a batch tear no ghost batch of this size.
+    """
+
+    at_once: int
+    ghost_size: int
+
+    def examples(self, batch_size):
+        """Return the size of a batch's parts."""
+        return min(batch_size, self.at_once // 3 // self.ghost_size * self.ghost_size)
+
+    def rows(self, rows, examples):
+        """Return slices of rows that have so many examples each.
+
+        The examples of normalised layers' statistics cannot go in parts. Where even those of three
+        rows are more than `at_once`, they go together: without gradients they need little memory.
+        """
+        parts = -(-rows // max(self.at_once // examples, 3))
+        ends = [rows * i // parts for i in range(parts + 1)]
+        return [slice(*pair) for pair in pairwise(ends)]

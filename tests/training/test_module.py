@@ -1,0 +1,237 @@
+"""A user's nn.Module as a Model, against the ordinary loop of torch and torch.optim."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import nn
+from torch.func import grad, vmap
+from torch.nn.functional import cross_entropy, dropout
+
+from batchscaling.training import (
+    TASKS,
+    Cell,
+    batches,
+    chain,
+    from_module,
+    grid,
+    heavy_ball,
+    run_cell,
+    train,
+    weight_decay,
+)
+from batchscaling.training.data import generator
+from batchscaling.training.models.taps import layer_moments
+
+STEPS, BATCH = 25, 16
+
+
+def build():
+    return nn.Sequential(nn.Linear(tiny.FEATURES, 8), nn.Tanh(), nn.Linear(8, tiny.CLASSES))
+
+
+class Tied(nn.Module):
+    """A language model of characters whose last layer is tied, with a frozen scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+        self.hidden = nn.Linear(4, 4)
+        self.last = nn.Linear(4, 7)
+        self.last.weight = self.embedding.weight
+        self.scale = nn.Parameter(torch.full((4,), 2.0), requires_grad=False)
+
+    def forward(self, words):
+        return self.last(torch.tanh(self.hidden(self.embedding(words))) * self.scale)
+
+
+def ordinary(build, data, seed, lr, momentum):
+    """Return the validation losses of the ordinary loop, and the module."""
+    before = torch.get_rng_state()
+    torch.set_rng_state(generator(seed, "init").get_state())
+    module = build()
+    torch.set_rng_state(before)
+    optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum)
+    order, losses = batches(seed, len(data.train_inputs), BATCH), []
+
+    def evaluate():
+        with torch.no_grad():
+            losses.append(cross_entropy(module(data.validation_inputs), data.validation_labels))
+
+    evaluate()
+    for _ in range(STEPS):
+        index = next(order)
+        optimizer.zero_grad()
+        cross_entropy(module(data.train_inputs[index]), data.train_labels[index]).backward()
+        optimizer.step()
+        evaluate()
+    return torch.stack(losses).numpy(), module
+
+
+def test_rows_of_train_are_the_ordinary_loops():
+    data = tiny.load()
+    trials = grid(seeds=[0, 7], lr=[0.05, 0.4], momentum=[0.0, 0.9])
+    results = train(
+        data,
+        from_module(build),
+        heavy_ball,
+        trials,
+        batch_size=BATCH,
+        max_steps=STEPS,
+        evaluate_at=range(STEPS + 1),
+    )
+    for row, seed in enumerate(trials.seeds.tolist()):
+        lr, momentum = trials.hyper["lr"][row], trials.hyper["momentum"][row]
+        losses, _ = ordinary(build, data, seed, lr, momentum)
+        np.testing.assert_allclose(results.losses["validation"][row], losses, rtol=2e-5)
+
+
+def test_a_sweep_takes_it_and_finds_steps(monkeypatch):
+    monkeypatch.setitem(TASKS, "tiny", replace(tiny.TINY, model=from_module(build)))
+    small = {"trials": 4, "seeds": 1, "finalists": 2, "final_seeds": 2, "fresh": 3}
+    record = run_cell(Cell("tiny", "heavy_ball", 16, **small))
+    assert np.isfinite(record["fresh"]["validation"]).all()
+
+
+def test_initial_parameters_are_those_of_the_seed_alone():
+    model = from_module(build)
+    params = model.init(torch.Generator().manual_seed(3))
+    torch.manual_seed(3)
+    expected = build().state_dict()
+    torch.manual_seed(8)
+    state = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = from_module(build).init(torch.Generator().manual_seed(3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert params.keys() == again.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(params[name], value) and torch.equal(again[name], value)
+        assert again[name].dtype == torch.float32 and not params[name].requires_grad
+    rng = torch.Generator().manual_seed(3)
+    one, two = model.init(rng), model.init(rng)
+    assert not torch.equal(one["0.weight"], two["0.weight"])
+
+
+@pytest.mark.parametrize("build", [Tied, lambda: mixed().eval()], ids=["tied", "eval"])
+def test_outputs_and_gradients_are_the_modules(build):
+    model, rows = from_module(build), []
+    words = torch.randint(7, (5, 3), generator=torch.Generator().manual_seed(0))
+    for seed in range(2):
+        torch.manual_seed(seed)
+        module = build()
+        rows.append(model.init(torch.Generator().manual_seed(seed)))
+        assert torch.equal(model.apply(rows[-1], words), module(words))
+        cross_entropy(module(words).flatten(0, 1), words.flatten()).backward()
+        rows[-1] = rows[-1], module
+    params = {name: torch.stack([p[name] for p, _ in rows]) for name in rows[0][0]}
+    slopes = vmap(
+        grad(lambda p: cross_entropy(model.apply(p, words).flatten(0, 1), words.flatten()))
+    )
+    grads = slopes(params)
+    for row, (_, module) in enumerate(rows):
+        expected = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        assert expected.keys() == grads.keys()
+        for name, p in expected.items():
+            torch.testing.assert_close(grads[name][row], p.grad)
+
+
+def mixed():
+    return nn.Sequential(nn.Embedding(7, 4), nn.Dropout(0.5), nn.LayerNorm(4), nn.Linear(4, 7))
+
+
+def test_parameters_that_are_not_trained_stay_also_under_weight_decay():
+    data, model = tiny.load(), from_module(half_frozen)
+    decayed = chain(weight_decay, heavy_ball)
+    hyper = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.5}
+    options = {"batch_size": BATCH, "max_steps": 5}
+    results = train(data, model, decayed, grid(seeds=[0], **hyper), **options)
+    assert results.losses["validation"][0, -1] < results.losses["validation"][0, 0]
+    assert model.init(torch.Generator().manual_seed(0)).keys() == {"1.weight", "1.bias"}
+    params = {name: p.double() for name, p in model.init(torch.Generator()).items()}
+    assert model.apply(params, data.train_inputs.double()).dtype == torch.float64
+
+
+def half_frozen():
+    first = nn.Linear(tiny.FEATURES, 4)
+    nn.init.eye_(first.weight).requires_grad_(False)
+    nn.init.zeros_(first.bias).requires_grad_(False)
+    return nn.Sequential(first, nn.Linear(4, tiny.CLASSES))
+
+
+def test_layers_of_torch_have_no_moments_and_say_so():
+    params = {n: p[None] for n, p in from_module(build).init(torch.Generator()).items()}
+    inputs = torch.zeros(1, 4, tiny.FEATURES)
+    with pytest.raises(ValueError, match=r'^model is .*"0.weight" belongs to no layer'):
+        layer_moments(from_module(build), params, inputs, lambda o: [o], check=True)
+
+
+def random_frozen():
+    module = build()
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+def of_numpy():
+    module = nn.Linear(2, 2)
+    module.weight.data.fill_(np.random.default_rng().random())
+    return module
+
+
+def frozen_whole():
+    return nn.Linear(2, 2).requires_grad_(False)
+
+
+ONE = build()
+BAD = {
+    "no function": (3, "build is 3"),
+    "no module": (lambda: 3, "build is 'of a int'"),
+    "one module": (lambda: ONE, "build is 'of one module again"),
+    "batch norm": (
+        lambda: nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)),
+        "batch nor",
+    ),
+    "buffers": (
+        lambda: nn.InstanceNorm1d(3, track_running_stats=True),
+        "the buffer 'running_mean'",
+    ),
+    "dropout": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()), "random layer, '1'"),
+    "rrelu": (lambda: nn.Sequential(nn.Linear(2, 2), nn.RReLU()), "random layer, '1'"),
+    "double": (lambda: nn.Linear(2, 2).double(), "'weight' torch.float64"),
+    "lazy": (lambda: nn.LazyLinear(2), "'weight' without a shape yet"),
+    "nothing to train": (frozen_whole, "without parameters to train"),
+    "random and frozen": (random_frozen, "not trained: 0.weight"),
+    "numbers of numpy": (of_numpy, "differ for equal seeds"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_a_model_is_refused_in_words(case):
+    build, message = BAD[case]
+    with pytest.raises(ValueError, match=r"^build is .*; allowed: ") as caught:
+        from_module(build)
+    assert message in str(caught.value)
+
+
+class Forward(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.dense, self.function = nn.Linear(tiny.FEATURES, tiny.CLASSES), function
+
+    def forward(self, inputs):
+        return self.function(self.dense(inputs))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [(lambda x: (x, x), "returns a tuple"), (lambda x: dropout(x), "forward draws random numbers")],
+)
+def test_what_only_forward_shows_is_refused_before_training(function, message):
+    model = from_module(lambda: Forward(function))
+    trials = grid(seeds=[0], lr=0.1, momentum=0.5)
+    with pytest.raises(ValueError, match=f"^build is .*{message}.*; allowed: "):
+        train(tiny.load(), model, heavy_ball, trials, batch_size=4, max_steps=1)
