@@ -25,7 +25,7 @@ PLACES = (
     "lib/**/*.js",
 )
 # Other projects that these files may link to.
-FOREIGN = {"astral-sh/uv"}
+FOREIGN = {"astral-sh/uv", "containers/bubblewrap"}
 
 OWNER = r"(?P<owner>[A-Za-z0-9-]+)"
 NAME = r"(?P<name>[A-Za-z0-9_-]+(?:\.(?!git\b)[A-Za-z0-9_-]+)*)"

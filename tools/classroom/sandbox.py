@@ -247,7 +247,7 @@ def environment():
 
 def restrict(limits):
     """Set the limits that the kernel keeps, in the new process."""
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory + 4 * 2**30,) * 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.getuid() == 0:
