@@ -117,7 +117,7 @@ EXPLORERS = [
     (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
     (MeasuredStepsExplorer, "momentum=0.9, noise_factor=1.0, start_factor=1.0"),
     (ThermometerExplorer, "lr=0.01, batch_size=16, momentum=0.0"),
-    (PlaneExplorer, "lr=0.5, momentum=0.8, extrapolation=0.25, roundness=0.3"),
+    (PlaneExplorer, "lr=0.5, momentum=0.8, extrapolation=0.25, roundness=1.0"),
 ]
 WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer, PlaneExplorer)
 

@@ -387,7 +387,7 @@ class PlaneExplorer(_Explorer):
     extrapolation = _Knob(check.nonnegative)
     roundness = _Knob(check.positive)
 
-    def __init__(self, lr=0.5, momentum=0.8, extrapolation=0.25, roundness=0.3):
+    def __init__(self, lr=0.5, momentum=0.8, extrapolation=0.25, roundness=1.0):
         super().__init__(lr=lr, momentum=momentum, extrapolation=extrapolation, roundness=roundness)
 
 
