@@ -23,8 +23,11 @@ def measured_and_bound(rates, measured, bounds):
         axes.plot(rates[name], measured[name], **look("SGD"), label="measured")
         axes.plot(rates[name], bounds[name], **look("theory", marker=False), label="bound")
         axes.set(title=name, xlabel="effective rate × L", xscale="log", yscale="log")
+        ends = rates[name][[0, -1]]
+        axes.set_xticks(ends, [f"{rate:.2g}" for rate in ends])
+        axes.set_xticks([], minor=True)
     panels[0].set_ylabel("mean squared gradient")
-    panels[0].legend()
+    panels[-1].legend()
     return finish(figure)
 
 
