@@ -121,7 +121,13 @@ def test_without_an_outer_method_rounds_are_runs_of_sgd(lr, steps, batch_size, r
 
 
 @settings(deadline=None)
-@given(rates, st.floats(0.05, 0.95), st.floats(0, 0.95), st.integers(1, 64), st.integers(0, 30))
+@given(
+    st.floats(1e-3, 1.0),  # stable with Nesterov momentum at every outer rate below 1
+    st.floats(0.05, 0.95),
+    st.floats(0, 0.95),
+    st.integers(1, 64),
+    st.integers(0, 30),
+)
 def test_one_local_step_is_the_outer_method_at_the_product_rate(lr, outer_lr, momentum, size, t):
     for kind in (HeavyBall, Nesterov):
         found = risk(PROBLEM.local_steps(lr, 1), kind(outer_lr, momentum), size, t)
