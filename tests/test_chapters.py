@@ -324,8 +324,8 @@ def test_chapters_called_by_their_order_are_found(tmp_path):
     [
         ("nqm/01_sgd", "last chapter"),
         ("nqm/01_sgd", "chapters before"),
-        ("noise/06_measuring_noise", "next chapter"),
-        ("noise/06_measuring_noise", "later part"),
+        ("extrapolation/03_noisy_quadratic", "next chapter"),
+        ("extrapolation/03_noisy_quadratic", "later part"),
     ],
 )
 def test_no_chapter_comes_before_the_first_or_after_the_last(name, text, tmp_path):
