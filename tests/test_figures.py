@@ -58,6 +58,24 @@ CASES = {
     ),
     "extrapolation.noisy_quadratic.relative_steps": lambda draw: draw(SIZES, NAMED),
     "extrapolation.noisy_quadratic.stability": lambda draw: draw(GOES, {0.0: GOES, 0.9: 2 * GOES}),
+    "extrapolation.smoothing.factors": lambda draw: draw(GOES, {"Nesterov": GOES}),
+    "extrapolation.smoothing.gradients_to_converge": lambda draw: draw(
+        SIZES,
+        dict.fromkeys(("gradient descent", "Nesterov", "extragradient", "past gradient"), FALLS),
+    ),
+    "extrapolation.smoothing.kinked_valley": lambda draw: draw(
+        FALLS, dict.fromkeys((1, 4, 16), FALLS)
+    ),
+    "extrapolation.smoothing.rotation": lambda draw: draw({"Nesterov": TWO.T}),
+    "extrapolation.smoothing.smoothed_kink": lambda draw: draw(
+        GOES, dict.fromkeys(range(4), GOES), dict.fromkeys(range(4), GOES)
+    ),
+    "extrapolation.theory.bound_by_batch_size": lambda draw: draw(
+        SIZES, {0.0: FALLS, 0.5: FALLS, 0.9: FALLS}, dict.fromkeys((0.0, 0.5, 0.9), (8, 200))
+    ),
+    "extrapolation.theory.measured_and_bound": lambda draw: draw(
+        {"one": GOES, "other": GOES}, NAMED, NAMED
+    ),
     "networks.bridge.on_the_way": lambda draw: draw(
         SIZES - 1, TWO.T, TWO.T, FALLS, FALLS, ["a", "b"]
     ),

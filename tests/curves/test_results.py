@@ -243,7 +243,7 @@ def test_the_book_has_measured_results():
     cells = load_results()
     assert len(cells) == len(BOOK) >= 50
     assert {"digits-mlp", "fashion-cnn-small"} <= {cell.task for cell in cells} <= set(TASKS)
-    assert {cell.optimizer for cell in cells} == set(OPTIMIZERS)
+    assert {"sgd", "adam"} <= {cell.optimizer for cell in cells} <= set(OPTIMIZERS)
     chosen = [cell.record for cell in load_results(task="digits-mlp")]
     assert chosen == [cell.record for cell in cells if cell.task == "digits-mlp"]
 

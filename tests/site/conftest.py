@@ -63,7 +63,16 @@ def browser():
 
 
 # A page has followed a change of its size or colours once it was painted again.
-PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# A change of theme fades in: half-way, colours are those of no theme.
+PAINTED = """
+async () => {
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    await frame();
+    for (const transition of document.getAnimations())
+        if (transition instanceof CSSTransition) transition.finish();
+    await frame();
+}
+"""
 
 
 class Visit:

@@ -201,7 +201,7 @@ def test_settings_that_diverge_are_replaced(diverging):
 
 
 def test_a_search_that_only_diverges_ends(task):
-    task(rates=Range(1e8, 1e9))
+    task(rates={"sgd": Range(1e8, 1e9)})
     record = run_cell(cell("sgd", 16))
     assert np.shape(record["diverged"]) == (4 * 8, 2)
     assert np.all(record["diverged"])
@@ -228,7 +228,7 @@ def test_a_target_that_is_never_reached_is_told(task):
     ("side", "rates"), [("high", Range(2**-9, 2**-4)), ("low", Range(2**2, 2**6))]
 )
 def test_a_space_widens_where_the_best_setting_lies_at_its_border(task, side, rates):
-    task(rates=rates, targets={"validation": 0.8}, examples=20_000)
+    task(rates={"sgd": rates}, targets={"validation": 0.8}, examples=20_000)
     record = run_cell(cell("sgd", 96, trials=16))
     widened = record["widened"]
     assert widened
@@ -253,7 +253,7 @@ def test_a_space_widens_where_the_best_setting_lies_at_its_border(task, side, ra
 
 
 def test_a_search_stops_widening_and_says_that_the_best_lies_at_the_border(task):
-    task(rates=Range(0.1, 0.12), targets={"validation": 0.8}, examples=20_000)
+    task(rates={"sgd": Range(0.1, 0.12)}, targets={"validation": 0.8}, examples=20_000)
     record = run_cell(cell("sgd", 96, trials=16))
     assert len(record["widened"]) == 3
     assert record["at_border"] == {"validation": ["lr"]}

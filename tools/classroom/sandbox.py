@@ -195,10 +195,11 @@ def command(limits, isolated, read, write):
     return [
         *["bwrap", *namespaces(), "--die-with-parent", "--new-session", "--clearenv"],
         *[word for key, value in environment().items() for word in ("--setenv", key, value)],
-        *["--proc", "/proc", "--dev", "/dev", *binds],
+        *["--proc", "/proc", "--dev", "/dev"],
         *["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"],
         *["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/home"],
         *["--perms", "1777", "--size", "1048576", "--tmpfs", "/dev/shm"],
+        *binds,  # last: what they show may lie below /tmp or /home
         *["--chdir", "/home", sys.executable, "/grader/inside.py"],
         *[str(read), str(write), str(user)],
     ]
