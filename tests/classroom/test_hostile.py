@@ -1,5 +1,6 @@
 """Notebooks that attack the grader gain nothing and stop nothing."""
 
+import contextlib
 import shutil
 
 import nbformat
@@ -29,14 +30,27 @@ def score(result):
     return sum(question["score"] or 0 for question in result["questions"])
 
 
+def left_over():
+    """Return what still runs of this process's sandboxes, or without a parent of anybody's."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "ppid"]):
+        words = process.info["cmdline"] or []
+        if any("inside.py" in word or "4321" in word for word in words):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ours = psutil.Process() in process.parents()
+                found += [words] if ours or process.info["ppid"] == 1 else []
+    return found
+
+
 def attack(built, name):
     student = built / "sgd" / "student" / "sgd.ipynb"
     assignment = Assignment.read(built / "sgd")
     result = grade(notebook(student, [CELLS[name]]), assignment, LIMITS, isolated=True)
-    running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert not any("inside.py" in word or "4321" in word for line in running for word in line)
+    assert left_over() == []
     assert score(result) == 0
-    assert result["memory"] < 1.5 * LIMITS.memory
+    # Forks share what they hold, and between two looks each of them is counted whole.
+    forks = LIMITS.processes * 2**26 if "forks" in name else 0
+    assert result["memory"] < max(1.5 * LIMITS.memory, forks)
     said = "".join(cell["text"] for cell in result["cells"])
     assert "FOUND" not in said or "FOUND []" in said
     assert ("FOUND" in CELLS[name]) == ("FOUND" in said)
