@@ -44,7 +44,7 @@ def students(folder):
         ("alice/sgd.ipynb", "alice"),
         ("alice/week 1/sgd.ipynb", "alice"),
         ("Ann Lee_123_assignsubmission_file_/sgd.ipynb", "Ann Lee (123)"),
-        ("Ann Lee_123_assignsubmission_file/work/sgd.ipynb", "Ann Lee (123)"),
+        ("Ann Lee_123_assignsubmission_file/part/sgd.ipynb", "Ann Lee (123)"),
         ("leeann_123_4567_sgd.ipynb", "leeann (123)"),
         ("leeann_LATE_123_4567_sgd_final-2.ipynb", "leeann (123)"),
         ("Ünï cödé.ipynb", "Ünï cödé"),
