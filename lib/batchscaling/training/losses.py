@@ -52,9 +52,17 @@ def shown(tensor):
     return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
 
 
+def _softmax(outputs):
+    """Return the softmax over the last axis, as a new tensor.
+
+    Over the last axis but one, torch's own takes a tenth of the time on a CPU.
+    """
+    return outputs.mT.softmax(-2).mT if outputs.ndim > 1 else outputs.softmax(-1)
+
+
 def _slope_of_classes(outputs, labels, *, smoothing=0.0):
     """Return softmax - label."""
-    slope = (outputs - outputs.logsumexp(-1, keepdim=True)).exp_()
+    slope = _softmax(outputs)
     if smoothing:
         slope -= smoothing / outputs.shape[-1]
     label = labels.clamp(min=0)[..., None]

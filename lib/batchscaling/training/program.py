@@ -11,7 +11,7 @@ from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
-from batchscaling.training.rows import at_least_two, column, join, take
+from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
 
 
@@ -225,7 +225,8 @@ class Program:
             slope /= column(part["counted"], slope)
             grads = torch.autograd.grad(outputs, list(leaves.values()), slope)
             total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
-        return dict(zip(leaves, total, strict=True))
+        # In one layout, as the parameters are: mixed ones take an optimizer several times as long.
+        return {name: grad.contiguous() for name, grad in zip(leaves, total, strict=True)}
 
     def _moments(self, params, batch):
         """Return every row's mean moments of the layers, with labels that are sampled."""
@@ -250,7 +251,7 @@ class Program:
         size = self.pieces.examples(index.shape[1])
         for first in range(0, index.shape[1], size):
             some = slice(first, first + size)
-            inputs = self.data.train_inputs[index[:, some]]
+            inputs = of_rows(self.data.train_inputs, index[:, some])
             if "changes" in batch:
                 inputs = vmap(self.data.augment.apply)(inputs, batch["changes"][:, some])
             part = {"inputs": inputs, "labels": labels[:, some], "counted": counted}

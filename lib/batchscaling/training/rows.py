@@ -12,6 +12,23 @@ def take(tree, rows):
     return tree_map(lambda tensor: tensor[rows], tree)
 
 
+def of_rows(examples, index):
+    """Return the examples that each row asks for: a view of one copy where rows share their index.
+
+    Parameters
+    ----------
+    examples : torch.Tensor
+    index : torch.Tensor of int64, shape (rows, batch)
+
+    Returns
+    -------
+    torch.Tensor, shape (rows, batch, ...)
+    """
+    if index.stride(0):
+        return examples[index]
+    return take(examples, index[0]).expand(len(index), -1, *examples.shape[1:])
+
+
 def join(trees):
     """Return the rows of the first tree, then those of the next, and so on."""
     if len(trees) == 1:

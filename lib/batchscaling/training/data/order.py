@@ -115,11 +115,18 @@ class Streams:
         -------
         dict
             "index", the examples of the batch, shape (trials, batch_size), and what `names` are,
-            with the trials as first axis.
+            with the trials as first axis. Where all trials have one seed, they are views of the
+            same numbers.
         """
         drawn = [self._next(seed, names) for seed in self._batches]
         together = tree_map(lambda *parts: torch.stack(parts), *drawn)
-        return tree_map(lambda tensor: tensor.to(device)[self._which], together)
+        return tree_map(lambda tensor: self._of_trials(tensor.to(device)), together)
+
+    def _of_trials(self, numbers):
+        """Return each trial's numbers from those of each seed."""
+        if len(numbers) == 1:
+            return numbers.expand(len(self._which), *numbers.shape[1:])
+        return numbers[self._which]
 
     def _next(self, seed, names):
         index = next(self._batches[seed])

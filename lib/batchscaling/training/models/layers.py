@@ -11,7 +11,7 @@ through it.
 import torch
 from torch.nn import functional
 
-from batchscaling.training.models.layers_cpu import convolve
+from batchscaling.training.models.layers_cpu import convolve, product
 from batchscaling.training.models.taps import (
     ConvolutionUse,
     DenseUse,
@@ -35,7 +35,7 @@ def dense(params, name, inputs):
     -------
     torch.Tensor, shape (batch, ..., outputs)
     """
-    outputs = _plus_bias(params, name, inputs @ params[f"{name}.weight"])
+    outputs = _plus_bias(params, name, product(inputs, params[f"{name}.weight"]))
     return _tapped(DenseUse, params, name, inputs, outputs)
 
 
