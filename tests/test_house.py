@@ -84,3 +84,8 @@ def test_the_walk_finds_what_it_looks_for(tmp_path):
         "batchscaling.training.loop._check_targets",
         "batchscaling._validation._shown",
     ]
+
+
+def test_validation_is_imported_in_one_way():
+    files = (path for path in FILES if "from batchscaling._validation" in path.read_text("utf-8"))
+    assert [path.name for path in files] == []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchscaling._validation import array, fields, flag, one_of, positive, real, reject
+from batchscaling import _validation as check
 
 EDGE = 0.1
 """An optimum within this part of a range, at either end, counts as on the border."""
@@ -40,24 +40,24 @@ class Range:
     complement: bool = False
 
     def __post_init__(self):
-        fields(self, low=positive, high=positive, complement=flag)
+        check.fields(self, low=check.positive, high=check.positive, complement=check.flag)
         if self.high <= self.low:
-            reject("high", self.high, f"above low, {self.low}")
+            check.reject("high", self.high, f"above low, {self.low}")
         if self.complement and self.high > 1:
-            reject("high", self.high, "at most 1 for a complement")
+            check.reject("high", self.high, "at most 1 for a complement")
 
     def values(self, unit):
         """Return the values at positions from 0 (`low`) to 1 (`high`)."""
-        numbers = self.low * (self.high / self.low) ** array("unit", unit, ndim=None)
+        numbers = self.low * (self.high / self.low) ** check.array("unit", unit, ndim=None)
         numbers = np.clip(numbers, self.low, self.high)  # against rounding
         return 1 - numbers if self.complement else numbers
 
     def position(self, value):
         """Return where a value lies: 0 at `low`, 1 at `high`."""
-        value = real("value", value)
+        value = check.real("value", value)
         number = 1 - value if self.complement else value
         if number <= 0:
-            reject("value", value, "below 1" if self.complement else "above 0")
+            check.reject("value", value, "below 1" if self.complement else "above 0")
         return float(np.log(number / self.low) / np.log(self.high / self.low))
 
     def border(self, value):
@@ -73,7 +73,7 @@ class Range:
     def beyond(self, side):
         """Return the range that a longer one adds at the side "low" or "high"."""
         factor = (self.high / self.low) ** GROWTH
-        if one_of("side", side, ("low", "high")) == "low":
+        if check.one_of("side", side, ("low", "high")) == "low":
             return replace(self, low=self.low / factor, high=self.low)
         return replace(self, low=self.high, high=min(self.high * factor, self._highest))
 

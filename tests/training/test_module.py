@@ -167,7 +167,7 @@ def test_layers_of_torch_have_no_moments_and_say_so():
     params = {n: p[None] for n, p in from_module(build).init(torch.Generator()).items()}
     inputs = torch.zeros(1, 4, tiny.FEATURES)
     with pytest.raises(ValueError, match=r'^model is .*"0.weight" belongs to no layer'):
-        layer_moments(from_module(build), params, inputs, lambda o: [o], check=True)
+        layer_moments(from_module(build), params, inputs, lambda o: [o], verify=True)
 
 
 def random_frozen():

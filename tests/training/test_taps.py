@@ -89,7 +89,7 @@ def tensors(moments):
 def test_every_network_names_its_parameters_alike_and_all_belong_to_layers(name):
     model, inputs = NETWORKS[name]
     params = drawn(model)
-    moments = layer_moments(model, params, inputs, some_slopes, check=True)
+    moments = layer_moments(model, params, inputs, some_slopes, verify=True)
     found = set()
     for key, value in moments.items():
         found |= {key} if isinstance(value, Diagonal) else {f"{key}.weight", f"{key}.bias"}
@@ -108,7 +108,7 @@ def test_taps_change_nothing_and_the_check_holds_in_single_precision(name):
     assert torch.equal(model.apply(Tapped(params), inputs[0]), outputs)
     rows = {name: p[None].float() for name, p in params.items()}
     inputs = inputs.float() if inputs.is_floating_point() else inputs
-    layer_moments(model, rows, inputs[:1], lambda o: [some_slopes(o)[0].float()], check=True)
+    layer_moments(model, rows, inputs[:1], lambda o: [some_slopes(o)[0].float()], verify=True)
 
 
 @pytest.mark.parametrize("name", ["softmax", "mlp", "language model", "resnet14"])
@@ -167,7 +167,7 @@ def test_moments_of_convolutions_are_sums_over_pixels(sharing, stride):
     rows = {name: p[None] for name, p in params.items()}
     slopes = normal(1, 5, 4, seed=1)
     moments = layer_moments(
-        model, rows, images[None], lambda _: [slopes], sharing=sharing, check=True
+        model, rows, images[None], lambda _: [slopes], sharing=sharing, verify=True
     )
 
     first = nn.functional.conv2d(images, params["first.weight"], None, stride, 1).requires_grad_()
@@ -211,7 +211,7 @@ def test_layers_that_are_used_again_and_again_pool_their_uses():
         {name: p[None] for name, p in params.items()},
         inputs[None],
         lambda _: [slopes[None]],
-        check=True,
+        verify=True,
     )["again"]
 
     first = torch.tanh(inputs[:, 0] + params["again.bias"])
@@ -236,7 +236,7 @@ def test_a_tied_embedding_pools_both_uses_with_the_vocabulary_diagonal():
         {name: p[None] for name, p in params.items()},
         inputs[None],
         lambda _: [slope[None] for slope in slopes],
-        check=True,
+        verify=True,
     )["tied"]
 
     hidden = torch.tanh(params["tied.weight"][inputs])
@@ -275,7 +275,7 @@ def test_reduce_is_made_of_the_gradients_of_the_biases():
     model, inputs = NETWORKS["language model"]
     params = drawn(model)
     moments = layer_moments(
-        model, params, inputs, lambda o: some_slopes(o)[:1], sharing="reduce", check=True
+        model, params, inputs, lambda o: some_slopes(o)[:1], sharing="reduce", verify=True
     )
     slopes = each_gradient(model, params, inputs)["layer0.dense.in.bias"]
     found = moments["layer0.dense.in"].outputs
@@ -332,7 +332,7 @@ def test_a_parameter_that_no_layer_explains_is_named(apply, message):
     rows = {name: p[None] for name, p in params.items()}
     model = Model(lambda rng: params, apply)
     with pytest.raises(ValueError, match=f"{message}.*; allowed: "):
-        layer_moments(model, rows, normal(1, 4, 3), some_slopes, check=True)
+        layer_moments(model, rows, normal(1, 4, 3), some_slopes, verify=True)
 
 
 def test_what_the_process_has_set_in_torch_changes_nothing():

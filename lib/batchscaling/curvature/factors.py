@@ -85,7 +85,7 @@ def kronecker_factors(
     total = {}
     for some, some_labels in zip(inputs.split(chunk), labels.split(chunk), strict=True):
         chosen = partial(_slopes, loss, some_labels[None], fisher, samples, rng)
-        options = {"sharing": sharing, "check": not total}
+        options = {"sharing": sharing, "verify": not total}
         total = _sum(total, layer_moments(model, rows, some[None], chosen, **options))
     return {name: _mean(found, len(inputs), counted(loss, labels)) for name, found in total.items()}
 

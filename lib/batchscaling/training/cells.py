@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from batchscaling._validation import integer, one_of
+from batchscaling import _validation as check
 from batchscaling.curves.records import file_name
 from batchscaling.curves.results import acts
 from batchscaling.ranges import join
@@ -68,13 +68,13 @@ class Cell:
     search_seed: int = 0
 
     def __post_init__(self):
-        one_of("task", self.task, TASKS)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check.one_of("task", self.task, TASKS)
+        check.one_of("optimizer", self.optimizer, OPTIMIZERS)
         least = dict.fromkeys(("batch_size", "trials", "seeds", "finalists", "final_seeds"), 1)
         most = {"seeds": FINAL - SEARCH, "final_seeds": FRESH - FINAL}
         for name, low in {**least, "fresh": 1, "search_seed": 0}.items():
             # Also an integer of numpy becomes one that JSON knows.
-            number = integer(name, getattr(self, name), low, most.get(name))
+            number = check.integer(name, getattr(self, name), low, most.get(name))
             object.__setattr__(self, name, number)
 
     @property

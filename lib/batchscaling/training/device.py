@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from batchscaling._validation import reject
+from batchscaling import _validation as check
 from batchscaling.training._torch_state import matrix_products
 
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -22,7 +22,7 @@ def check_device(device):
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError, TypeError):
-        reject("device", device, allowed)
+        check.reject("device", device, allowed)
     return torch.device(device)
 
 
@@ -75,4 +75,4 @@ def _compiled(function):
 
 
 def _not_compiled(error):
-    reject("compiled", True, f"False where torch cannot compile; it says: {error}")
+    check.reject("compiled", True, f"False where torch cannot compile; it says: {error}")

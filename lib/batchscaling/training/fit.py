@@ -2,8 +2,8 @@
 
 import torch
 
+from batchscaling import _validation as check
 from batchscaling._errors import InputError
-from batchscaling._validation import reject
 from batchscaling.training.data import generator
 from batchscaling.training.losses import cross_entropy, shown
 
@@ -42,7 +42,7 @@ def check_fit(data, model, loss=cross_entropy, measures=()):
         evaluated["train_labels"] = data.train_labels
     for name, labels in evaluated.items():
         if not loss.counts(labels).any():
-            reject(name, f"{shown(labels)}, all of them -1", "some labels that count")
+            check.reject(name, f"{shown(labels)}, all of them -1", "some labels that count")
 
 
 def check_examples(
@@ -70,10 +70,10 @@ def check_examples(
     """
     for name, tensor in zip(names, (inputs, labels), strict=True):
         if not isinstance(tensor, torch.Tensor) or tensor.ndim == 0:
-            reject(name, type(tensor).__name__, "a tensor, its first axis the examples")
+            check.reject(name, type(tensor).__name__, "a tensor, its first axis the examples")
     if not len(inputs) or len(inputs) != len(labels):
         allowed = f"as many as {names[0]}, {shown(inputs)}; at least 1"
-        reject(names[1], f"{len(labels)} labels, {shown(labels)}", allowed)
+        check.reject(names[1], f"{len(labels)} labels, {shown(labels)}", allowed)
     outputs = _outputs(model, params, inputs, names[0], augment)
     loss.check(names[1], labels, (len(labels), *outputs.shape[1:]))
 
@@ -91,8 +91,8 @@ def _outputs(model, params, inputs, name, augment):
         raise
     except _ERRORS as error:
         allowed = f"inputs that the model takes; it says: {str(error).strip()}"
-        reject(name, shown(inputs), allowed)
+        check.reject(name, shown(inputs), allowed)
     if outputs.ndim < 2 or len(outputs) != len(probe):
         found = f"{tuple(outputs.shape)} for {len(probe)} of {name} {shown(inputs)}"
-        reject("the shape of the model's outputs", found, "(examples, ..., classes)")
+        check.reject("the shape of the model's outputs", found, "(examples, ..., classes)")
     return outputs

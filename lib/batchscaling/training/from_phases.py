@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from itertools import accumulate
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.noise import Phase
 from batchscaling.training.schedules import BatchSizes, Schedule
 
@@ -35,11 +35,11 @@ def from_phases(phases, examples):
     """
     phases = tuple(phases) if isinstance(phases, (tuple, list)) else ()
     if not phases or not all(isinstance(phase, Phase) for phase in phases):
-        reject("phases", phases, "a non-empty sequence of Phase")
+        check.reject("phases", phases, "a non-empty sequence of Phase")
     if len({phase.momentum for phase in phases}) > 1:
-        reject("phases", phases, "phases with one momentum")
+        check.reject("phases", phases, "phases with one momentum")
     for i, phase in enumerate(phases):
-        integer(f"phases[{i}].batch_size", phase.batch_size, 1)
+        check.integer(f"phases[{i}].batch_size", phase.batch_size, 1)
     sizes = BatchSizes.of_epochs(examples, [(p.epochs, p.batch_size) for p in phases])
     ends = list(accumulate(steps for steps, _ in sizes.pieces))
     factors = [phase.lr / phases[0].lr for phase in phases]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from batchscaling._validation import array, integer, one_of, positive, real, reject
+from batchscaling import _validation as check
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.device import PRECISIONS, check_device, one_thread, products_in
@@ -52,8 +52,8 @@ def evaluation_steps(max_steps, *, spacing=0.05):
     ValueError
         If an argument is outside its range.
     """
-    max_steps = integer("max_steps", max_steps, 1)
-    factor = 1 + positive("spacing", spacing)
+    max_steps = check.integer("max_steps", max_steps, 1)
+    factor = 1 + check.positive("spacing", spacing)
     steps = [0]
     while steps[-1] < max_steps:
         steps.append(min(max(steps[-1] + 1, int(steps[-1] * factor)), max_steps))
@@ -175,9 +175,11 @@ def train(
     batch_size = _check_batch_size(batch_size, max_steps, data, model, exchange)
     measured = Measured(trials, steps, *_check_targets(target, measures, trials), patience, exact)
     if objective is None and any(name.endswith("objective") for name in measured.losses):
-        reject("objective", objective, "an Objective for the measures that are named after it")
+        check.reject(
+            "objective", objective, "an Objective for the measures that are named after it"
+        )
     loss = _check_smoothing(loss, label_smoothing)
-    one_of("precision", precision, PRECISIONS)
+    check.one_of("precision", precision, PRECISIONS)
     device = check_device(device)
     pieces = check_pieces(at_once, model)
     hyper = check_hyper(optimizer, schedule, trials, device)
@@ -216,8 +218,8 @@ class Measured:
 
     def __init__(self, trials, steps, targets, measures, patience, exact):
         if not exact and not targets:
-            reject("exact", exact, "True without a target")
-        self.patience = np.inf if patience is None else real("patience", patience, 1)
+            check.reject("exact", exact, "True without a target")
+        self.patience = np.inf if patience is None else check.real("patience", patience, 1)
         self.trials, self.steps, self.targets, self.exact = trials, steps, targets, exact
         count = len(trials.seeds)
         self.rows = np.arange(count)
@@ -269,7 +271,7 @@ class Measured:
 
 def check_pieces(at_once, model):
     """Return how a program of the model is cut; refuse fewer examples than three ghost batches."""
-    return Pieces(integer("at_once", at_once, 3 * model.ghost_size), model.ghost_size)
+    return Pieces(check.integer("at_once", at_once, 3 * model.ghost_size), model.ghost_size)
 
 
 def _check_steps(max_steps, spacing, evaluate_at):
@@ -282,34 +284,34 @@ def _check_batch_size(batch_size, max_steps, data, model, exchange):
     """Return the batch size, each worker's slice of which tears no ghost batch."""
     examples = len(data.train_inputs)
     if not isinstance(batch_size, BatchSizes):
-        batch_size = integer("batch_size", batch_size, 1, examples)
+        batch_size = check.integer("batch_size", batch_size, 1, examples)
         sizes = [batch_size]
     else:
         sizes = [size for _, size in batch_size.pieces]
         if batch_size.steps < max_steps or max(sizes) > examples:
             allowed = f"{max_steps} steps or more, of at most {examples} examples each"
-            reject("batch_size", batch_size, allowed)
+            check.reject("batch_size", batch_size, allowed)
     if exchange is not None and any(s % (exchange.workers * model.ghost_size) for s in sizes):
         allowed = f"a multiple of {exchange.workers} workers times {model.ghost_size}"
-        reject("batch_size", batch_size, f"{allowed}, the ghost batch")
+        check.reject("batch_size", batch_size, f"{allowed}, the ghost batch")
     return batch_size
 
 
 def _check_smoothing(loss, label_smoothing):
     """Return the loss of training, its labels smoothed."""
-    real("label_smoothing", label_smoothing, 0, 1, high_open=True)
+    check.real("label_smoothing", label_smoothing, 0, 1, high_open=True)
     if not label_smoothing:
         return loss
     if loss is not cross_entropy:
-        reject("label_smoothing", label_smoothing, "0 for a loss other than cross_entropy")
+        check.reject("label_smoothing", label_smoothing, "0 for a loss other than cross_entropy")
     return smoothed_cross_entropy(label_smoothing)
 
 
 def _check_evaluations(evaluate_at, max_steps):
-    steps = array("evaluate_at", evaluate_at)
+    steps = check.array("evaluate_at", evaluate_at)
     ends = steps[0] == 0 and steps[-1] == max_steps
     if not ends or (np.diff(steps) <= 0).any() or (steps % 1).any():
-        reject("evaluate_at", evaluate_at, f"increasing integers, from 0 to {max_steps}")
+        check.reject("evaluate_at", evaluate_at, f"increasing integers, from 0 to {max_steps}")
     return steps.astype(int)
 
 
@@ -320,29 +322,29 @@ def _check_targets(target, measures, trials):
     elif not isinstance(target, Mapping):
         target = {"validation": target}
     if isinstance(measures, str) or not isinstance(measures, Iterable):
-        reject("measures", measures, f"a sequence of {', '.join(MEASURES)}")
-    named = [one_of("measure", name, MEASURES) for name in (*target, *measures)]
+        check.reject("measures", measures, f"a sequence of {', '.join(MEASURES)}")
+    named = [check.one_of("measure", name, MEASURES) for name in (*target, *measures)]
     averaged = [name for name in named if name.startswith("averaged")]
     if averaged and "decay" not in trials.hyper:
         allowed = f'a column "decay" for the measure "{averaged[0]}"'
-        reject("trials.hyper", sorted(trials.hyper), allowed)
-    goals = {name: positive("target", value) for name, value in target.items()}
+        check.reject("trials.hyper", sorted(trials.hyper), allowed)
+    goals = {name: check.positive("target", value) for name, value in target.items()}
     return goals, list(dict.fromkeys(["validation", *named]))
 
 
 def check_hyper(optimizer, schedule, trials, device):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
-    checks = {**optimizer.hyper, **schedule.hyper}
+    rules = {**optimizer.hyper, **schedule.hyper}
     if "decay" in trials.hyper:
-        checks.setdefault("decay", partial(real, low=0, high=1, high_open=True))
-    if set(trials.hyper) != set(checks):
-        reject("trials.hyper", sorted(trials.hyper), f"exactly {sorted(checks)}")
+        rules.setdefault("decay", partial(check.real, low=0, high=1, high_open=True))
+    if set(trials.hyper) != set(rules):
+        check.reject("trials.hyper", sorted(trials.hyper), f"exactly {sorted(rules)}")
     tensors = {}
-    for name, check in checks.items():
-        values = array(name, trials.hyper[name])
+    for name, rule in rules.items():
+        values = check.array(name, trials.hyper[name])
         if values.shape != trials.seeds.shape:
-            reject(name, f"an array of shape {values.shape}", f"shape {trials.seeds.shape}")
+            check.reject(name, f"an array of shape {values.shape}", f"shape {trials.seeds.shape}")
         for value in np.unique(values).tolist():
-            check_single(name, value, check)
+            check_single(name, value, rule)
         tensors[name] = torch.tensor(values, dtype=torch.float32, device=device)
     return tensors

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from batchscaling._validation import reject
+from batchscaling import _validation as check
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def _check_classes(name, labels, shape):
     rows, classes = tuple(shape[:-1]), shape[-1]
     if labels.dtype != torch.int64 or labels.shape != rows:
         allowed = f"torch.int64 of shape {rows}, a class for each row of the model's outputs"
-        reject(name, shown(labels), allowed)
+        check.reject(name, shown(labels), allowed)
     low, high = labels.min().item(), labels.max().item()
     if low < -1 or high >= classes:
         allowed = f"from 0 to {classes - 1}, as the model has {classes} outputs, or -1"
-        reject(name, f"{shown(labels)}, from {low} to {high}", allowed)
+        check.reject(name, f"{shown(labels)}, from {low} to {high}", allowed)
 
 
 cross_entropy = Loss(
@@ -123,16 +123,16 @@ def _unknown(loss):
 def _check_numbers(name, labels, shape):
     if labels.dtype != torch.float32 or labels.shape != shape:
         allowed = f"torch.float32 of shape {tuple(shape)}, that of the model's outputs"
-        reject(name, shown(labels), allowed)
+        check.reject(name, shown(labels), allowed)
     if not labels.isfinite().all():
-        reject(name, f"{shown(labels)}, not all of them finite", "finite numbers")
+        check.reject(name, f"{shown(labels)}, not all of them finite", "finite numbers")
 
 
 def _check_probabilities(name, labels, shape):
     _check_numbers(name, labels, shape)
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high > 1:
-        reject(name, f"{shown(labels)}, from {low:g} to {high:g}", "from 0 to 1")
+        check.reject(name, f"{shown(labels)}, from {low:g} to {high:g}", "from 0 to 1")
 
 
 def _normal(uniform):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.noise import two_batch_estimates
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
@@ -108,11 +108,11 @@ def measure_noise(
         model.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
-    batch_size = integer("batch_size", batch_size, 2, len(data.train_inputs))
-    parts = integer("parts", parts, 2, batch_size)
+    batch_size = check.integer("batch_size", batch_size, 2, len(data.train_inputs))
+    parts = check.integer("parts", parts, 2, batch_size)
     if batch_size % (parts * model.ghost_size):
         allowed = f"a divisor of batch_size, {batch_size}, that tears no ghost batch"
-        reject("parts", parts, allowed)
+        check.reject("parts", parts, allowed)
     device, pieces = check_device(device), check_pieces(at_once, model)
     hyper = check_hyper(optimizer, schedule, trials, device)
     check_fit(data, model)

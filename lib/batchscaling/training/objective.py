@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-from batchscaling._validation import fields, nonnegative, positive
+from batchscaling import _validation as check
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Objective:
     minimum: float = 0.0
 
     def __post_init__(self):
-        fields(self, weight_decay=nonnegative, minimum=nonnegative)
+        check.fields(self, weight_decay=check.nonnegative, minimum=check.nonnegative)
 
     def beside_loss(self, params):
         """Return what is added to each row's mean loss, in double precision.
@@ -71,7 +71,7 @@ class Objective:
         ValueError
             If `weight_decay` is not positive.
         """
-        objective = cls(positive("weight_decay", weight_decay))
+        objective = cls(check.positive("weight_decay", weight_decay))
         start = model.init(torch.Generator().manual_seed(0))
         inputs, labels = data.train_inputs.double(), data.train_labels
         sizes = [p.numel() for p in start.values()]

@@ -237,8 +237,8 @@ class Program:
                 slope = self.loss.sampled_slope(outputs, part["uniform"])
                 return [slope * self.loss.counts(part["labels"])[..., None]]
 
-            check, self._checked = not self._checked, True
-            moments = layer_moments(self.model, params, part["inputs"], slopes, check=check)
+            verify, self._checked = not self._checked, True
+            moments = layer_moments(self.model, params, part["inputs"], slopes, verify=verify)
             total = moments if total is None else tree_map(torch.add, total, moments)
         examples = batch["index"].shape[1]
         return {name: _mean(m, examples, part["counted"]) for name, m in total.items()}

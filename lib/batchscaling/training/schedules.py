@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, pairwise
 
-from batchscaling._validation import integer, positive, real, reject
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import join_hyper
 
 
@@ -41,7 +41,8 @@ constant = Schedule(lambda step, hyper: 1.0, {})
 """The same rate in every step."""
 
 linear_decay = Schedule(
-    _linear_decay, {"decay_steps": positive, "final_fraction": partial(real, low=0, high=1)}
+    _linear_decay,
+    {"decay_steps": check.positive, "final_fraction": partial(check.real, low=0, high=1)},
 )
 """The factor falls along a line from 1 at step 0 to final_fraction at step decay_steps, and stays.
 
@@ -70,10 +71,12 @@ def step_drops(steps, factor):
     ValueError
         If an argument is outside its range.
     """
-    drops = [integer(f"steps[{i}]", step, 1) for i, step in enumerate(_sequence("steps", steps))]
+    drops = [
+        check.integer(f"steps[{i}]", step, 1) for i, step in enumerate(_sequence("steps", steps))
+    ]
     if any(later <= earlier for earlier, later in pairwise(drops)):
-        reject("steps", steps, "increasing steps")
-    factor = real("factor", factor, 0, 1, low_open=True)
+        check.reject("steps", steps, "increasing steps")
+    factor = check.real("factor", factor, 0, 1, low_open=True)
     return Schedule(lambda step, hyper: factor ** bisect_right(drops, step), {})
 
 
@@ -105,8 +108,8 @@ def linear_scaling(batch_size, *, reference, warm_up=0):
     .. [1] Goyal, Dollár, Girshick et al. (2017), Accurate, large minibatch SGD: training ImageNet
        in 1 hour, sections 2.1 and 2.2.
     """
-    scale = integer("batch_size", batch_size, 1) / integer("reference", reference, 1)
-    warm_up = integer("warm_up", warm_up, 0)
+    scale = check.integer("batch_size", batch_size, 1) / check.integer("reference", reference, 1)
+    warm_up = check.integer("warm_up", warm_up, 0)
 
     def factor(step, hyper):
         return scale if step >= warm_up or scale < 1 else 1 + (scale - 1) * step / warm_up
@@ -134,10 +137,10 @@ def multiply_schedules(*schedules):
         If there is none, one is not a `Schedule`, or two share the name of a hyperparameter.
     """
     if not schedules:
-        reject("schedules", schedules, "one or more")
+        check.reject("schedules", schedules, "one or more")
     for i, schedule in enumerate(schedules):
         if not isinstance(schedule, Schedule):
-            reject(f"schedules[{i}]", schedule, "a Schedule such as linear_decay")
+            check.reject(f"schedules[{i}]", schedule, "a Schedule such as linear_decay")
 
     def factor(step, hyper):
         return math.prod(schedule.factor(step, hyper) for schedule in schedules)
@@ -172,8 +175,8 @@ class BatchSizes:
     def __post_init__(self):
         pieces = []
         for i, (steps, batch_size) in enumerate(_pairs("pieces", self.pieces)):
-            steps = integer(f"pieces[{i}][0]", steps, 1)
-            pieces.append((steps, integer(f"pieces[{i}][1]", batch_size, 1)))
+            steps = check.integer(f"pieces[{i}][0]", steps, 1)
+            pieces.append((steps, check.integer(f"pieces[{i}][1]", batch_size, 1)))
         object.__setattr__(self, "pieces", tuple(pieces))
         object.__setattr__(self, "steps", sum(steps for steps, _ in pieces))
 
@@ -201,14 +204,14 @@ class BatchSizes:
         ValueError
             If a number is outside its range, or a piece is so short that no step is left to it.
         """
-        examples = integer("examples", examples, 1)
+        examples = check.integer("examples", examples, 1)
         counted, used, ends = [], 0, 0
         for i, (epochs, batch_size) in enumerate(_pairs("pieces", pieces)):
-            ends += round(positive(f"pieces[{i}][0]", epochs) * examples)
-            batch_size = integer(f"pieces[{i}][1]", batch_size, 1)
+            ends += round(check.positive(f"pieces[{i}][0]", epochs) * examples)
+            batch_size = check.integer(f"pieces[{i}][1]", batch_size, 1)
             steps = -(-(ends - used) // batch_size)
             if steps < 1:
-                reject(f"pieces[{i}][0]", epochs, "epochs enough for one more step")
+                check.reject(f"pieces[{i}][0]", epochs, "epochs enough for one more step")
             counted.append((steps, batch_size))
             used += steps * batch_size
         return cls(counted)
@@ -219,13 +222,13 @@ class BatchSizes:
 
     def at(self, step):
         """Return the batch size of a step, counted from 0 and below `steps`."""
-        step = integer("step", step, 0, self.steps - 1)
+        step = check.integer("step", step, 0, self.steps - 1)
         ends = list(accumulate(steps for steps, _ in self.pieces))
         return self.pieces[bisect_right(ends, step)][1]
 
     def examples(self, step):
         """Return the examples that the first `step` steps use; `step` is at most `steps`."""
-        left, used = integer("step", step, 0, self.steps), 0
+        left, used = check.integer("step", step, 0, self.steps), 0
         for steps, batch_size in self.pieces:
             used += min(left, steps) * batch_size
             left -= min(left, steps)
@@ -239,7 +242,7 @@ class BatchSizes:
         ValueError
             If `examples` is not an integer from 1 to what all steps use.
         """
-        left, taken = integer("examples", examples, 1, self.examples(self.steps)), 0
+        left, taken = check.integer("examples", examples, 1, self.examples(self.steps)), 0
         for steps, batch_size in self.pieces:
             more = min(steps, -(-left // batch_size))
             taken += more
@@ -254,7 +257,7 @@ def _sequence(name, value):
     except TypeError:
         items = []
     if not items:
-        reject(name, value, "a non-empty sequence")
+        check.reject(name, value, "a non-empty sequence")
     return items
 
 
@@ -263,5 +266,5 @@ def _pairs(name, value):
     pairs = [_sequence(f"{name}[{i}]", pair) for i, pair in enumerate(_sequence(name, value))]
     for i, pair in enumerate(pairs):
         if len(pair) != 2:
-            reject(f"{name}[{i}]", pair, "two numbers")
+            check.reject(f"{name}[{i}]", pair, "two numbers")
     return pairs

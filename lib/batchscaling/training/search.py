@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from scipy.stats import qmc
 
-from batchscaling._validation import array, integer, reject
+from batchscaling import _validation as check
 from batchscaling.ranges import Range
 
 
@@ -38,9 +38,9 @@ def draw(space, count, *, seed, skip=0):
     """
     ranges = space.values() if isinstance(space, Mapping) else ()
     if not ranges or not all(isinstance(each, Range) for each in ranges):
-        reject("space", space, "a mapping of names to Range, not empty")
-    sequence = qmc.Halton(len(space), seed=integer("seed", seed, 0))
-    skip, count = integer("skip", skip, 0), integer("count", count, 1)
+        check.reject("space", space, "a mapping of names to Range, not empty")
+    sequence = qmc.Halton(len(space), seed=check.integer("seed", seed, 0))
+    skip, count = check.integer("skip", skip, 0), check.integer("count", count, 1)
     points = sequence.random(skip + count)[skip:]
     return {name: space[name].values(column) for name, column in zip(space, points.T, strict=True)}
 
@@ -59,7 +59,7 @@ def hyperparameters(values):
     -------
     dict of str to numpy.ndarray
     """
-    values = {name: array(name, column) for name, column in values.items()}
+    values = {name: check.array(name, column) for name, column in values.items()}
     if "effective_lr" in values:
         values["lr"] = values.pop("effective_lr") * (1 - values["momentum"])
     return values

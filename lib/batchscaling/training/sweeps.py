@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.curves.records import read
 from batchscaling.curves.results import CellResult
 from batchscaling.training.cells import run_cell
@@ -51,8 +51,8 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     """
     cells = list(dict.fromkeys(cells))
     if len({cell.file for cell in cells}) < len(cells):
-        reject("cells", cells, "one search for each task, optimizer and batch size")
-    workers = integer("workers", workers, 1)
+        check.reject("cells", cells, "one search for each task, optimizer and batch size")
+    workers = check.integer("workers", workers, 1)
     folder = _made(folder)
     todo = [cell for cell in cells if not _is_done(cell, folder / cell.file)]
     if ray is not None:
@@ -93,7 +93,7 @@ def _made(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reject("folder", str(folder), f"one that exists or can be made ({error.strerror})")
+        check.reject("folder", str(folder), f"one that exists or can be made ({error.strerror})")
     return folder
 
 
@@ -103,7 +103,9 @@ def _is_done(cell, path):
         return False
     held = read(path)["cell"]
     if held != asdict(cell):
-        reject("folder", str(path.parent), f"one without {path.name} of another search, {held}")
+        check.reject(
+            "folder", str(path.parent), f"one without {path.name} of another search, {held}"
+        )
     return True
 
 

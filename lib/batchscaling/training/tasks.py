@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from batchscaling._validation import fields, integer, nonnegative, real, reject
+from batchscaling import _validation as check
 from batchscaling.ranges import Range
 from batchscaling.registry import METHODS
 from batchscaling.training.data import digits, fashion_mnist, mnist
@@ -53,9 +53,12 @@ class Task:
     least_fresh: float = 2**-8
 
     def __post_init__(self):
-        whole, part = partial(integer, low=0), partial(real, low=0, high=1, low_open=True)
-        fields(self, examples=whole, steps=whole, patience=partial(real, low=1))
-        fields(self, weight_decay=nonnegative, least_fresh=part)
+        whole, part = (
+            partial(check.integer, low=0),
+            partial(check.real, low=0, high=1, low_open=True),
+        )
+        check.fields(self, examples=whole, steps=whole, patience=partial(check.real, low=1))
+        check.fields(self, weight_decay=check.nonnegative, least_fresh=part)
 
     def optimizer(self, name):
         """Return one of `OPTIMIZERS`, with the task's weight decay."""
@@ -72,13 +75,13 @@ class Task:
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
-        return self.steps + self.examples // integer("batch_size", batch_size, 1)
+        return self.steps + self.examples // check.integer("batch_size", batch_size, 1)
 
     def space(self, optimizer):
         """Return the search space of an optimizer by name, a dict of str to `Range`."""
         method = METHODS[optimizer]
         if method.family not in self.rates:
-            reject("optimizer", optimizer, f"one of the families {', '.join(self.rates)}")
+            check.reject("optimizer", optimizer, f"one of the families {', '.join(self.rates)}")
         space = {method.rate: self.rates[method.family], **method.space}
         if any(name.startswith("averaged") for name in self.targets):
             space["decay"] = Range(self.least_fresh, 1, complement=True)

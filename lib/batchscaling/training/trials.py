@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from batchscaling._validation import array, dimensions, integer, one_of, reject, store
+from batchscaling import _validation as check
 from batchscaling.curves import first_crossing
 
 
@@ -31,11 +31,11 @@ class Trials:
     def __post_init__(self):
         # Ranges and lengths are for `train` to check: it knows whose the hyperparameters are.
         if not isinstance(self.hyper, Mapping):
-            reject("hyper", self.hyper, "a mapping of names to arrays")
+            check.reject("hyper", self.hyper, "a mapping of names to arrays")
         if np.ma.is_masked(self.seeds):
-            reject("seeds", self.seeds, "a sequence of integers")
+            check.reject("seeds", self.seeds, "a sequence of integers")
         hyper = {name: _column(name, values) for name, values in self.hyper.items()}
-        store(self, seeds=np.asarray(self.seeds), hyper=hyper)
+        check.store(self, seeds=np.asarray(self.seeds), hyper=hyper)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class TrialResults:
         ValueError
             If `measure` was not measured.
         """
-        loss = self.losses[one_of("measure", measure, self.losses)]
+        loss = self.losses[check.one_of("measure", measure, self.losses)]
         if measure not in self.targets:
             return np.full(len(loss), np.inf)
         return first_crossing(self.steps, loss, self.targets[measure])
@@ -149,11 +149,11 @@ def grid(seeds, **hyper):
     ValueError
         If `seeds` or a list of values is empty, or holds a value that is not allowed.
     """
-    seeds = [seeds] if dimensions(seeds) == 0 else seeds
-    seeds = [integer(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
+    seeds = [seeds] if check.dimensions(seeds) == 0 else seeds
+    seeds = [check.integer(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
     if not seeds or len(set(seeds)) < len(seeds):
-        reject("seeds", seeds, "a non-empty sequence of different non-negative integers")
-    values = [np.atleast_1d(array(name, value, ndim=(0, 1))) for name, value in hyper.items()]
+        check.reject("seeds", seeds, "a non-empty sequence of different non-negative integers")
+    values = [np.atleast_1d(check.array(name, value, ndim=(0, 1))) for name, value in hyper.items()]
     *columns, seeds = zip(*product(*values, seeds), strict=True)
     columns = {name: np.array(column) for name, column in zip(hyper, columns, strict=True)}
     return Trials(np.array(seeds), columns)
@@ -201,4 +201,4 @@ def summarise(results, measure="validation"):
 
 def _column(name, values):
     """Return the values of a hyperparameter as float64; there may be none."""
-    return array(name, values, finite=False) if np.size(values) else np.zeros(0)
+    return check.array(name, values, finite=False) if np.size(values) else np.zeros(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -55,7 +55,7 @@ class Exchange:
     split: Callable[[torch.Tensor, int], torch.Tensor] = _slices
 
     def __post_init__(self):
-        object.__setattr__(self, "workers", integer("workers", self.workers, 1))
+        object.__setattr__(self, "workers", check.integer("workers", self.workers, 1))
 
 
 def first_worker(params):
@@ -116,7 +116,7 @@ def local_steps(workers, every):
     ----------
     .. [1] Stich (2019), Local SGD converges fast and communicates little.
     """
-    every = integer("every", every, 1)
+    every = check.integer("every", every, 1)
 
     def params(params, step):
         return params if step % every else shared_mean(params)

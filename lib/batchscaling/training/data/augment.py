@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.nn.functional import pad
 
-from batchscaling._validation import fields, integer
+from batchscaling import _validation as check
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FlipCrop:
     padding: int = 4
 
     def __post_init__(self):
-        fields(self, padding=partial(integer, low=0))
+        check.fields(self, padding=partial(check.integer, low=0))
 
     def draw(self, rng, batch_size):
         """Draw the changes of one batch.

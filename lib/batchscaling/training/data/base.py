@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.data.augment import FlipCrop
 from batchscaling.training.data.order import generator
 
@@ -73,11 +73,11 @@ def split(count, *, validation, seed):
     kept, held_out : torch.Tensor of int64
         In random order.
     """
-    validation = integer("validation", validation, 1, count - 1)
+    validation = check.integer("validation", validation, 1, count - 1)
     order = torch.randperm(count, generator=generator(seed, "split"))
     return order[validation:], order[:validation]
 
 
 def first(kept, examples):
     """Return the first `examples` of the indices `kept`; all if `examples` is None."""
-    return kept if examples is None else kept[: integer("examples", examples, 1, len(kept))]
+    return kept if examples is None else kept[: check.integer("examples", examples, 1, len(kept))]

@@ -10,8 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import avg_pool2d
 
+from batchscaling import _validation as check
 from batchscaling._errors import InputError
-from batchscaling._validation import integer, one_of, reject
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.registry import fetch, read
 
@@ -164,7 +164,7 @@ def cifar10(*, source="binary", validation=5000, seed=0, examples=None, size=32,
     ----------
     .. [1] Krizhevsky (2009), Learning multiple layers of features from tiny images.
     """
-    if one_of("source", source, ("binary", "subset")) == "binary":
+    if check.one_of("source", source, ("binary", "subset")) == "binary":
         train, test = _read_cifar(fetch("cifar-10/cifar-10-binary.tar.gz"))
     else:
         names = ("cifar10-train-20k", "cifar10-test-9827")
@@ -254,7 +254,7 @@ def _channels_last(first, second, last):
 
 def _refuse(path, name, found, allowed):
     """Raise a ``ValueError`` that names the file and the array in it."""
-    reject(name, f"an array of {found.dtype} of shape {found.shape} in {path}", allowed)
+    check.reject(name, f"an array of {found.dtype} of shape {found.shape} in {path}", allowed)
 
 
 def _idx(folder, **settings):
@@ -328,9 +328,11 @@ def _pooling(size, height, width):
     """Return the side of the squares of pixels that become one."""
     if size is None:
         return 1
-    size = integer("size", size, 1)
+    size = check.integer("size", size, 1)
     if height != width or height % size:
-        reject("size", size, f"a divisor of the side of square images; these are {height}×{width}")
+        check.reject(
+            "size", size, f"a divisor of the side of square images; these are {height}×{width}"
+        )
     return height // size
 
 
@@ -362,16 +364,20 @@ def _read_npz(path):
     except InputError:
         raise
     except _BAD_NPZ as error:
-        reject("path", str(path), f"a .npz file of arrays named images and labels ({error})")
+        check.reject("path", str(path), f"a .npz file of arrays named images and labels ({error})")
 
 
 def _array(path, arrays, name):
     try:
         found = arrays[name]
     except KeyError:
-        reject("path", str(path), f"a .npz file with an array {name}; it has {list(arrays)}")
+        check.reject("path", str(path), f"a .npz file with an array {name}; it has {list(arrays)}")
     except _BAD_NPZ as error:
-        reject("path", str(path), f"a .npz file with an array {name} without objects ({error})")
+        check.reject(
+            "path", str(path), f"a .npz file with an array {name} without objects ({error})"
+        )
     if not isinstance(found, np.ndarray):
-        reject("path", str(path), f"a .npz file in which {name} is an array, as numpy writes it")
+        check.reject(
+            "path", str(path), f"a .npz file in which {name} is an array, as numpy writes it"
+        )
     return found

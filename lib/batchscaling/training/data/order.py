@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 
 PURPOSES = ("split", "init", "order", "augment", "optimizer", "labels")
 """A purpose's place fixes its random numbers: a new one goes to the end."""
@@ -38,12 +38,12 @@ def batches(seed, examples, batch_size):
     ValueError
         If an argument is outside its range; raised when the first batch is asked for.
     """
-    examples = integer("examples", examples, 1)
+    examples = check.integer("examples", examples, 1)
     sizes = batch_size if isinstance(batch_size, Iterable) else repeat(batch_size)
     rng = generator(seed, "order")
     stream = torch.empty(0, dtype=torch.int64)
     for size in sizes:
-        size = integer("batch_size", size, 1, examples)
+        size = check.integer("batch_size", size, 1, examples)
         if len(stream) < size:
             stream = torch.cat([stream, torch.randperm(examples, generator=rng)])
         yield stream[:size]
@@ -64,7 +64,7 @@ def generator(seed, purpose):
     -------
     torch.Generator
     """
-    entropy = (integer("seed", seed, 0), PURPOSES.index(purpose))
+    entropy = (check.integer("seed", seed, 0), PURPOSES.index(purpose))
     state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import pooch
 from requests.exceptions import RequestException
 
+from batchscaling import _validation as check
 from batchscaling._errors import Failure
-from batchscaling._validation import one_of
 
 REGISTRY = json.loads(files(__package__).joinpath("registry.json").read_text("utf-8"))
 
@@ -107,7 +107,7 @@ def fetch_all(names=(), *, progress=True):
     DataError
         If a file is damaged or cannot be had; files that came before it are kept.
     """
-    names = [one_of("name", name, REGISTRY) for name in names] or [
+    names = [check.one_of("name", name, REGISTRY) for name in names] or [
         name
         for name, entry in REGISTRY.items()
         if all(file["url"] for file in entry["files"].values())
@@ -144,7 +144,7 @@ def fetch(name, *, progress=True):
         If the file is damaged, or cannot be downloaded.
     """
     known = {file: entry for group in REGISTRY.values() for file, entry in group["files"].items()}
-    entry = known[one_of("name", name, known)]
+    entry = known[check.one_of("name", name, known)]
     path = _in_folder(name)
     if path:
         _check(path, name, entry["sha256"])

@@ -6,7 +6,7 @@ from itertools import chain
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.order import generator
 from batchscaling.training.data.registry import fetch, read
@@ -52,7 +52,7 @@ def tiny_shakespeare(*, length=64, validation=1000, seed=0, examples=None):
     ----------
     .. [1] Karpathy (2015), The unreasonable effectiveness of recurrent neural networks.
     """
-    length = integer("length", length, 1)
+    length = check.integer("length", length, 1)
     text = read(fetch("tinyshakespeare/input.txt")).decode("utf-8")
     vocabulary = tuple(sorted(set(text)))
     kept, held_out = split(_count(text, length), validation=validation, seed=seed)
@@ -109,7 +109,7 @@ def wikitext2(*, length=35, validation=600, seed=0, examples=None, min_count=1):
     ----------
     .. [1] Merity, Xiong, Bradbury and Socher (2016), Pointer sentinel mixture models.
     """
-    length = integer("length", length, 1)
+    length = check.integer("length", length, 1)
     words, test = (_words_and_ends(f"wikitext-2/{part}.txt") for part in ("valid", "test"))
     kept, held_out = split(_count(words, length), validation=validation, seed=seed)
     pieces = (words[i * length : (i + 1) * length] for i in kept.tolist())
@@ -169,8 +169,8 @@ def multi30k(*, source_length=24, target_length=24, min_count=2, seed=0, example
     .. [1] Elliott, Frank, Sima'an and Specia (2016), Multi30K: multilingual English-German image
        descriptions.
     """
-    source_length = integer("source_length", source_length, 1)
-    target_length = integer("target_length", target_length, 1)
+    source_length = check.integer("source_length", source_length, 1)
+    target_length = check.integer("target_length", target_length, 1)
     parts = ("train", "val", "test_2016_flickr")
     english, german = ([_sentences(part, language) for part in parts] for language in ("en", "de"))
     source, target = (_vocabulary(SPECIAL, side[0], min_count) for side in (english, german))
@@ -192,7 +192,7 @@ def multi30k(*, source_length=24, target_length=24, min_count=2, seed=0, example
 
 def _vocabulary(special, sequences, min_count):
     """Return `special` and all words that come often enough, the most frequent first."""
-    min_count = integer("min_count", min_count, 1)
+    min_count = check.integer("min_count", min_count, 1)
     counts = Counter(chain.from_iterable(sequences))
     words = [word for word in counts if counts[word] >= min_count and word not in special]
     return (*special, *sorted(words, key=lambda word: (-counts[word], word)))
@@ -205,7 +205,7 @@ def _numbers(sequences, vocabulary):
 
 def _count(text, length):
     """Return the number of whole sequences in a text; each needs one more label behind it."""
-    return (len(text) - 1) // integer("length", length, 1, (len(text) - 1) // 2)
+    return (len(text) - 1) // check.integer("length", length, 1, (len(text) - 1) // 2)
 
 
 def _sequences(text, vocabulary, length):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from batchscaling._validation import fields, integer, reject
+from batchscaling import _validation as check
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Model:
     ghost_size: int = 1
 
     def __post_init__(self):
-        fields(self, ghost_size=partial(integer, low=1))
+        check.fields(self, ghost_size=partial(check.integer, low=1))
 
 
 def positive_integers(name, values, count=None):
@@ -52,7 +52,7 @@ def positive_integers(name, values, count=None):
     try:
         values = tuple(values)
     except TypeError:
-        reject(name, values, allowed)
+        check.reject(name, values, allowed)
     if not values or count not in (None, len(values)):
-        reject(name, values, allowed)
-    return tuple(integer(f"{name}[{i}]", value, 1) for i, value in enumerate(values))
+        check.reject(name, values, allowed)
+    return tuple(check.integer(f"{name}[{i}]", value, 1) for i, value in enumerate(values))

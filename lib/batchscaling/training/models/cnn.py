@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.models.base import Model, positive_integers
 from batchscaling.training.models.layers import channel_bias, conv2d, dense, he_normal
 from batchscaling.training.models.layers_cpu import max_pool2d
@@ -44,10 +44,10 @@ def simple_cnn(size=28, channels=1, *, filters=(32, 64), units=1024, classes=10)
        appendix E.2.
     .. [2] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
-    side = integer("size", size, 4) // 4
-    channels = integer("channels", channels, 1)
+    side = check.integer("size", size, 4) // 4
+    channels = check.integer("channels", channels, 1)
     first, second = positive_integers("filters", filters, 2)
-    units, classes = integer("units", units, 1), integer("classes", classes, 1)
+    units, classes = check.integer("units", units, 1), check.integer("classes", classes, 1)
     flat = second * side * side
 
     def init(rng):

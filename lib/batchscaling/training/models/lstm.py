@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.layers import dense, embed, unembed
 
@@ -39,8 +39,8 @@ def lstm(vocabulary, *, units=128, layers=2):
     .. [1] Merity, Keskar and Socher (2017), Regularizing and optimizing LSTM language models,
        sections on weight tying and on experiment details.
     """
-    vocabulary, units = integer("vocabulary", vocabulary, 1), integer("units", units, 1)
-    layers = integer("layers", layers, 1)
+    vocabulary, units = check.integer("vocabulary", vocabulary, 1), check.integer("units", units, 1)
+    layers = check.integer("layers", layers, 1)
 
     def init(rng):
         def uniform(bound, *shape):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import torch
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.layers import dense
 
@@ -38,10 +38,10 @@ def mlp(sizes):
     try:
         sizes = tuple(sizes)
     except TypeError:
-        reject("sizes", sizes, "a sequence of at least two positive integers")
+        check.reject("sizes", sizes, "a sequence of at least two positive integers")
     if len(sizes) < 2:
-        reject("sizes", sizes, "a sequence of at least two positive integers")
-    sizes = tuple(integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
+        check.reject("sizes", sizes, "a sequence of at least two positive integers")
+    sizes = tuple(check.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
 
     def init(rng):
         params = {}

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import pad
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.layers import channel_bias, conv2d, dense, he_normal
 from batchscaling.training.models.norm import normalised, unit_channels
@@ -54,8 +54,8 @@ def resnet(depth, *, ghost_size, weight_norm=False, width=16, channels=3, classe
     .. [3] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
     blocks = _blocks(depth, width)
-    channels, classes = integer("channels", channels, 1), integer("classes", classes, 1)
-    ghost_size = integer("ghost_size", ghost_size, 1)
+    channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)
+    ghost_size = check.integer("ghost_size", ghost_size, 1)
     names = _names(blocks)
 
     def init(rng):
@@ -161,7 +161,7 @@ def resnet8(*, width=16, channels=3, classes=10):
     .. [2] He, Zhang, Ren and Sun (2016), Identity mappings in deep residual networks, figure 1.
     """
     blocks = _blocks(8, width)
-    channels, classes = integer("channels", channels, 1), integer("classes", classes, 1)
+    channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)
 
     def init(rng):
         params = _filters(rng, channels, width, blocks)
@@ -185,9 +185,9 @@ def resnet8(*, width=16, channels=3, classes=10):
 
 def _blocks(depth, width):
     """Return inputs, filters and stride of every block."""
-    if integer("depth", depth, 8) % 6 != 2:
-        reject("depth", depth, "8, 14, 20 and so on: 6 n + 2")
-    width, blocks = integer("width", width, 1), []
+    if check.integer("depth", depth, 8) % 6 != 2:
+        check.reject("depth", depth, "8, 14, 20 and so on: 6 n + 2")
+    width, blocks = check.integer("width", width, 1), []
     for block in range((depth - 2) // 2):
         stage, place = divmod(block, (depth - 2) // 6)
         first = stage > 0 and place == 0

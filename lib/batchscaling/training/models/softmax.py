@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.layers import dense
 
@@ -31,7 +31,7 @@ def softmax_regression(inputs, classes):
     ValueError
         If an argument is outside its range.
     """
-    inputs, classes = integer("inputs", inputs, 1), integer("classes", classes, 2)
+    inputs, classes = check.integer("inputs", inputs, 1), check.integer("classes", classes, 2)
 
     def init(rng):
         return {"layer0.weight": torch.zeros(inputs, classes), "layer0.bias": torch.zeros(classes)}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.func import vmap
 
-from batchscaling._validation import one_of, reject
+from batchscaling import _validation as check
 from batchscaling.training._torch_state import undisturbed
 
 SHARING = ("expand", "reduce")
@@ -231,7 +231,7 @@ class ScaleUse(Use):
 
 
 @undisturbed
-def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=False):
+def layer_moments(model, params, inputs, slopes, *, sharing="expand", verify=False):
     r"""Return second moments of inputs and slopes of every layer, added up over examples.
 
     With rows :math:`a_{nt}` that go into a layer at position t of example n, and slopes
@@ -262,7 +262,7 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     sharing : {"expand", "reduce"}
         "reduce" takes one vector an example, the mean of :math:`a_{nt}` over t and the sum of
         :math:`g_{nt}` [2]_. Layers of a vocabulary are expanded always.
-    check : bool
+    verify : bool
         Whether to see that what the layers recorded gives the gradient of every parameter.
 
     Returns
@@ -275,7 +275,7 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     ------
     ValueError
         If `sharing` is unknown or meets a layer that an example uses more than once; with
-        `check`, if a parameter's gradient is another one. It names the layer or the parameter.
+        `verify`, if a parameter's gradient is another one. It names the layer or the parameter.
 
     References
     ----------
@@ -286,7 +286,7 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     .. [3] Zhang et al. (2019), Which algorithmic choices matter at which batch sizes?,
        appendix A.
     """
-    one_of("sharing", sharing, SHARING)
+    check.one_of("sharing", sharing, SHARING)
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     uses, probes, seen, outputs = _run(model, leaves, inputs)
     if sharing == "reduce":
@@ -294,7 +294,7 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", check=Fals
     parts = defaultdict(lambda: defaultdict(float))
     for use, given in zip(uses, seen, strict=True):
         _add(parts[use.name], use.seen(given, sharing))
-    places = [*probes, *leaves.values()] if check else probes
+    places = [*probes, *leaves.values()] if verify else probes
     options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     for slope in slopes(outputs.detach()):
         grads = torch.autograd.grad(outputs, places, slope, **options)
@@ -404,7 +404,7 @@ def _check_single(uses):
     for name in names:
         if names.count(name) > 1:
             allowed = f'"expand" for a model that uses its layer "{name}" more than once'
-            reject("sharing", "reduce", allowed)
+            check.reject("sharing", "reduce", allowed)
 
 
 def _check_gradients(uses, leaves, seen, grads):
@@ -416,9 +416,9 @@ def _check_gradients(uses, leaves, seen, grads):
     slack = ROUNDING * max(grad.norm() for grad in grads[len(uses) :])
     for name, grad in zip(leaves, grads[len(uses) :], strict=True):
         if name not in found:
-            reject("model", f'one whose parameter "{name}" belongs to no layer', allowed)
+            check.reject("model", f'one whose parameter "{name}" belongs to no layer', allowed)
         if not (found[name] - grad).norm() <= TOLERANCE * grad.norm() + slack:
-            reject("model", f'one that uses "{name}" outside of its layer, too', allowed)
+            check.reject("model", f'one that uses "{name}" outside of its layer, too', allowed)
 
 
 def _by_position(tensor):

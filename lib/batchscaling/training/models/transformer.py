@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.training.models.attention import (
     add_and_norm,
     attend,
@@ -59,7 +59,7 @@ def transformer_lm(vocabulary, *, width=512, heads=8, units=2048, layers=2):
     .. [3] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
        neural networks, equation 16.
     """
-    vocabulary = integer("vocabulary", vocabulary, 1)
+    vocabulary = check.integer("vocabulary", vocabulary, 1)
     width, heads, units, layers = _sizes(width, heads, units, layers)
 
     def init(rng):
@@ -124,11 +124,11 @@ def transformer(
     ----------
     .. [1] Vaswani et al. (2017), Attention is all you need, section 3.
     """
-    source_vocabulary = integer("source_vocabulary", source_vocabulary, 1)
-    target_vocabulary = integer("target_vocabulary", target_vocabulary, 1)
-    source_length = integer("source_length", source_length, 1)
+    source_vocabulary = check.integer("source_vocabulary", source_vocabulary, 1)
+    target_vocabulary = check.integer("target_vocabulary", target_vocabulary, 1)
+    source_length = check.integer("source_length", source_length, 1)
     width, heads, units, layers = _sizes(width, heads, units, layers)
-    padding = integer("padding", padding, 0, source_vocabulary - 1)
+    padding = check.integer("padding", padding, 0, source_vocabulary - 1)
 
     def init(rng):
         params = {
@@ -160,10 +160,10 @@ def transformer(
 
 
 def _sizes(width, heads, units, layers):
-    heads = integer("heads", heads, 1)
-    if integer("width", width, 2) % 2 or width % heads:
-        reject("width", width, f"an even multiple of the {heads} heads")
-    return width, heads, integer("units", units, 1), integer("layers", layers, 1)
+    heads = check.integer("heads", heads, 1)
+    if check.integer("width", width, 2) % 2 or width % heads:
+        check.reject("width", width, f"an even multiple of the {heads} heads")
+    return width, heads, check.integer("units", units, 1), check.integer("layers", layers, 1)
 
 
 def _embedding(rng, vocabulary, width):

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer
+from batchscaling import _validation as check
 from batchscaling.training.models.layers import conv2d, dense, he_normal
 from batchscaling.training.models.layers_cpu import max_pool2d
 from batchscaling.training.models.norm import normalised, unit_channels
@@ -50,8 +50,8 @@ def vgg11(*, ghost_size=32, width=64, channels=3, classes=10):
     .. [3] Hoffer, Hubara and Soudry (2017), Train longer, generalize better, algorithm 1.
     .. [4] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
-    ghost_size, width = integer("ghost_size", ghost_size, 1), integer("width", width, 1)
-    channels, classes = integer("channels", channels, 1), integer("classes", classes, 1)
+    ghost_size, width = check.integer("ghost_size", ghost_size, 1), check.integer("width", width, 1)
+    channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)
     counts = [channels, *(width * times for times in (1, 2, 4, 4, 8, 8, 8, 8))]
     pooled = {0, 1, 3, 5, 7}
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 from batchscaling.training.models.layers import conv2d, dense, he_normal
 from batchscaling.training.models.norm import normalised
 
@@ -50,11 +50,11 @@ def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, cla
     .. [2] Hoffer, Hubara and Soudry (2017), Train longer, generalize better, algorithm 1.
     .. [3] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
-    if integer("depth", depth, 10) % 6 != 4:
-        reject("depth", depth, "10, 16, 22 and so on: 6 n + 4")
-    factor, width = integer("factor", factor, 1), integer("width", width, 1)
-    channels, classes = integer("channels", channels, 1), integer("classes", classes, 1)
-    ghost_size = integer("ghost_size", ghost_size, 1)
+    if check.integer("depth", depth, 10) % 6 != 4:
+        check.reject("depth", depth, "10, 16, 22 and so on: 6 n + 4")
+    factor, width = check.integer("factor", factor, 1), check.integer("width", width, 1)
+    channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)
+    ghost_size = check.integer("ghost_size", ghost_size, 1)
     blocks, count = [], width
     for stage in range(3):
         filters = width * factor * 2**stage

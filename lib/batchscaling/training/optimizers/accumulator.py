@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import reject
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 
@@ -40,9 +40,9 @@ def accumulator(momentum=None, scale=None, *, mean=True):
     """
     for name, value in (("momentum", momentum), ("scale", scale)):
         if value is not None and not callable(value):
-            reject(name, value, "a callable of step and momentum, or None")
+            check.reject(name, value, "a callable of step and momentum, or None")
     if not isinstance(mean, bool):
-        reject("mean", mean, "True or False")
+        check.reject("mean", mean, "True or False")
 
     def init(params):
         return {"step": torch.zeros(()), "sum": zeros(params)}

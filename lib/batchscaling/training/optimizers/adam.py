@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from batchscaling._validation import below_one, positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 
 _SCALE = 2.0**-12
@@ -82,9 +82,9 @@ def _least(like):
     return torch.finfo(like.dtype).tiny * torch.finfo(like.dtype).eps
 
 
-_without_momentum = {"lr": positive, "beta2": below_one, "epsilon": positive}
+_without_momentum = {"lr": check.positive, "beta2": check.below_one, "epsilon": check.positive}
 
-adam = Optimizer(_init, _update, {**_without_momentum, "beta1": below_one})
+adam = Optimizer(_init, _update, {**_without_momentum, "beta1": check.below_one})
 """Adam: m' = beta1 m + (1 - beta1) g; s' = beta2 s + (1 - beta2) g²; both are divided by their
 weights so far, 1 - beta1^t and 1 - beta2^t; then w' = w - lr m' / (√s' + epsilon).
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchscaling._validation import integer, reject
+from batchscaling import _validation as check
 
 Tensors = dict[str, torch.Tensor]
 
@@ -43,7 +43,7 @@ class Look:
     fold: Callable[[Mapping, Any, Tensors], Any]
 
     def __post_init__(self):
-        object.__setattr__(self, "every", integer("every", self.every, 1))
+        object.__setattr__(self, "every", check.integer("every", self.every, 1))
 
 
 @dataclass(frozen=True)
@@ -81,34 +81,34 @@ class Optimizer:
     looks: tuple[Look, ...] = ()
 
 
-def check_single(name, value, check):
+def check_single(name, value, rule):
     """Check a hyperparameter, and also what it is in float32: there 0.99999999 is 1.
 
     Parameters
     ----------
     name : str
     value : float
-    check : callable
+    rule : callable
         Of `Optimizer.hyper`.
 
     Returns
     -------
     float
-        `value`, as `check` returns it.
+        `value`, as `rule` returns it.
 
     Raises
     ------
     ValueError
         If one of both numbers is not allowed. It names `value`.
     """
-    number = check(name, value)
+    number = rule(name, value)
     with np.errstate(over="ignore"):
         single = float(np.float32(number))
     try:
-        check(name, single)
+        rule(name, single)
     except ValueError as error:
         allowed = str(error).partition("allowed: ")[2]
-        reject(name, value, f"{allowed}, also in float32, where it is {single}")
+        check.reject(name, value, f"{allowed}, also in float32, where it is {single}")
     return number
 
 
@@ -126,8 +126,8 @@ def join_hyper(argument, parts):
     """Return the hyperparameters of all `parts`; `argument` names them in the error."""
     names = [name for part in parts for name in part.hyper]
     if len(set(names)) < len(names):
-        reject(argument, f"parts with {names}", "hyperparameters of different names")
-    return {name: check for part in parts for name, check in part.hyper.items()}
+        check.reject(argument, f"parts with {names}", "hyperparameters of different names")
+    return {name: rule for part in parts for name, rule in part.hyper.items()}
 
 
 def chain(*optimizers):
@@ -156,7 +156,7 @@ def chain(*optimizers):
         If there is none, one is not an `Optimizer`, or two share the name of a hyperparameter.
     """
     if not optimizers:
-        reject("optimizers", optimizers, "one or more")
+        check.reject("optimizers", optimizers, "one or more")
     for i, optimizer in enumerate(optimizers):
         _require_optimizer(f"optimizers[{i}]", optimizer)
     hyper = join_hyper("optimizers", optimizers)
@@ -221,7 +221,7 @@ def fix(optimizer, **values):
     _require_optimizer("optimizer", optimizer)
     free = set(optimizer.hyper) - {"lr"}
     if not values or not set(values) <= free:
-        reject("values", sorted(values), f"one or more of {sorted(free)}")
+        check.reject("values", sorted(values), f"one or more of {sorted(free)}")
     values = {name: check_single(name, v, optimizer.hyper[name]) for name, v in values.items()}
 
     def whole(hyper):
@@ -238,7 +238,7 @@ def fix(optimizer, **values):
     return replace(
         optimizer,
         update=update,
-        hyper={name: check for name, check in optimizer.hyper.items() if name not in values},
+        hyper={name: rule for name, rule in optimizer.hyper.items() if name not in values},
         query=None if optimizer.query is None else query,
         looks=tuple(_with_hyper(whole, look) for look in optimizer.looks),
     )
@@ -281,7 +281,7 @@ def weights_only(part):
     """
     _require_optimizer("part", part)
     if "lr" in part.hyper:
-        reject("part", part, "a part of a chain, without the hyperparameter 'lr'")
+        check.reject("part", part, "a part of a chain, without the hyperparameter 'lr'")
 
     def weights(tensors):
         return {name: tensor for name, tensor in tensors.items() if tensor.ndim >= 2}
@@ -310,4 +310,4 @@ def weights_only(part):
 
 def _require_optimizer(name, value):
     if not isinstance(value, Optimizer):
-        reject(name, value, "an Optimizer such as sgd")
+        check.reject(name, value, "an Optimizer such as sgd")

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import below_one, positive
+from batchscaling import _validation as check
 from batchscaling.training.models.taps import Diagonal, from_matrix
 from batchscaling.training.optimizers.base import Look, Optimizer, zeros
 
@@ -43,7 +43,7 @@ def _update(grads, state, params, hyper):
 diagonal_fisher = Optimizer(
     _init,
     _update,
-    {"damping": positive, "fisher_decay": below_one},
+    {"damping": check.positive, "fisher_decay": check.below_one},
     looks=(Look(EVERY, _fold),),
 )
 """A part before an optimizer: g' = g / (f + damping), f the Fisher matrix's diagonal.

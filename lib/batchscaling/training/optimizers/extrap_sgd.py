@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import below_one, nonnegative, positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
@@ -27,7 +27,7 @@ def _update(grads, state, params, hyper):
 extrap_sgd = Optimizer(
     _init,
     _update,
-    {"lr": positive, "momentum": below_one, "extrapolation": nonnegative},
+    {"lr": check.positive, "momentum": check.below_one, "extrapolation": check.nonnegative},
     query=_query,
 )
 """Nesterov momentum whose gradient is taken one extrapolation step ahead.

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import below_one, positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
@@ -12,5 +12,5 @@ def _update(grads, state, params, hyper):
     return {name: -hyper["lr"] * v for name, v in velocity.items()}, velocity
 
 
-heavy_ball = Optimizer(zeros, _update, {"lr": positive, "momentum": below_one})
+heavy_ball = Optimizer(zeros, _update, {"lr": check.positive, "momentum": check.below_one})
 """Heavy-ball momentum: v' = momentum v + g; w' = w - lr v'. With momentum 0 it is `sgd`."""

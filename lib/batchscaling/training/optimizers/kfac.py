@@ -9,7 +9,7 @@ References
 import torch
 from torch.utils._pytree import tree_map
 
-from batchscaling._validation import below_one, positive
+from batchscaling import _validation as check
 from batchscaling.training.models.layers_cpu import ByRows
 from batchscaling.training.models.taps import Diagonal, Kronecker, as_matrix, from_matrix
 from batchscaling.training.optimizers.base import Look, Optimizer, chain
@@ -106,7 +106,7 @@ def _solved(name, inverse, grads):
     return {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
 
 
-_hyper = {"damping": positive, "kl_clip": positive, "factor_decay": below_one}
+_hyper = {"damping": check.positive, "kl_clip": check.positive, "factor_decay": check.below_one}
 
 kfac_preconditioner = Optimizer(_init, _update, _hyper, looks=(Look(EVERY, _fold),))
 r"""K-FAC's direction, before an optimizer: g' = clip · F⁻¹ g.

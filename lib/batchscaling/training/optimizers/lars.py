@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import nonnegative, positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, chain, no_state
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 
@@ -31,7 +31,9 @@ def _norm(tensor):
     return torch.where(norm.isfinite(), norm, large)
 
 
-layer_rate = Optimizer(no_state, _update, {"trust": positive, "weight_decay": nonnegative})
+layer_rate = Optimizer(
+    no_state, _update, {"trust": check.positive, "weight_decay": check.nonnegative}
+)
 """A rate for each tensor: g' = rate (g + weight_decay w), before an optimizer.
 
 The rate is trust ‖w‖ / (‖g‖ + weight_decay ‖w‖), and 1 where w is zero, as biases are at first.

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import below_one, positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
@@ -13,7 +13,7 @@ def _update(grads, state, params, hyper):
     return {name: -hyper["lr"] * a for name, a in ahead.items()}, velocity
 
 
-nesterov = Optimizer(zeros, _update, {"lr": positive, "momentum": below_one})
+nesterov = Optimizer(zeros, _update, {"lr": check.positive, "momentum": check.below_one})
 """Nesterov momentum: v' = momentum v + g; w' = w - lr (g + momentum v').
 
 This is the form of ``torch.optim.SGD``. The book's form takes the gradient where the velocity

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import nonnegative
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, no_state
 
 
@@ -19,7 +19,7 @@ def _update(grads, state, params, hyper):
     return grads, state
 
 
-perturbed = Optimizer(no_state, _update, {"radius": nonnegative}, query=_query, draw=_draw)
+perturbed = Optimizer(no_state, _update, {"radius": check.nonnegative}, query=_query, draw=_draw)
 """A part before an optimizer: gradients are taken at w + radius z, z standard normal.
 
 ``chain(perturbed, sgd)`` descends on the loss smoothed by normal noise [1]_.

@@ -1,6 +1,6 @@
 """Stochastic gradient descent."""
 
-from batchscaling._validation import positive
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, no_state
 
 
@@ -8,5 +8,5 @@ def _update(grads, state, params, hyper):
     return {name: -hyper["lr"] * grad for name, grad in grads.items()}, state
 
 
-sgd = Optimizer(no_state, _update, {"lr": positive})
+sgd = Optimizer(no_state, _update, {"lr": check.positive})
 """Stochastic gradient descent: w' = w - lr g."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from batchscaling._validation import nonnegative
+from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, no_state
 
 
@@ -16,13 +16,13 @@ def _decoupled(updates, state, params, hyper):
     return {name: torch.addcmul(u, decay, params[name]) for name, u in updates.items()}, state
 
 
-weight_decay = Optimizer(no_state, _coupled, {"weight_decay": nonnegative})
+weight_decay = Optimizer(no_state, _coupled, {"weight_decay": check.nonnegative})
 """Coupled weight decay (L2): g' = g + weight_decay w, before an optimizer.
 
 ``chain(weight_decay, heavy_ball)`` follows the gradient of the loss plus weight_decay ‖w‖²/2.
 """
 
-decoupled_weight_decay = Optimizer(no_state, _decoupled, {"weight_decay": nonnegative})
+decoupled_weight_decay = Optimizer(no_state, _decoupled, {"weight_decay": check.nonnegative})
 """Decoupled weight decay: w' = w + update - lr weight_decay w, after an optimizer.
 
 ``chain(adam, decoupled_weight_decay)`` is AdamW. Loshchilov and Hutter (2019), algorithm 2.

@@ -2,8 +2,8 @@
 
 import logging
 
+from batchscaling import _validation as check
 from batchscaling._errors import Failure
-from batchscaling._validation import reject
 
 RETRIES = 10
 """How often a cell is started again when its worker has died."""
@@ -60,4 +60,4 @@ def _connected(address):
     try:
         return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError) as error:
-        reject("ray", address, f"the address of a cluster ({error})")
+        check.reject("ray", address, f"the address of a cluster ({error})")
