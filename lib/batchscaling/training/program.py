@@ -126,12 +126,15 @@ class Program:
         batch = self._batch(looks)
         # The workers of a trial go through together.
         examples = self.workers * self.pieces.examples(batch["index"].shape[1])
-        done = []
-        for part in self.pieces.rows(len(self.seeds), examples):
-            part = slice(part.start * self.workers, part.stop * self.workers)
-            rows = take(self.rows._replace(hyper=now), part)
-            done.append(self._stepped(rows, take(batch, part), looks, step))
-        self.rows = join(done)._replace(hyper=hyper)
+        parts = self.pieces.rows(len(self.seeds), examples)
+        every = self.rows._replace(hyper=now)
+        if len(parts) == 1:
+            done = self._stepped(every, batch, looks, step)
+        else:
+            parts = [slice(p.start * self.workers, p.stop * self.workers) for p in parts]
+            some = (self._stepped(take(every, p), take(batch, p), looks, step) for p in parts)
+            done = join(list(some))
+        self.rows = done._replace(hyper=hyper)
 
     def readout(self, *, averaged=False):
         """Return the parameters of each trial that runs, or their averages."""
