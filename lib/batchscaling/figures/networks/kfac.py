@@ -19,7 +19,8 @@ def blocks(matrices):
     Parameters
     ----------
     matrices : dict of str to ndarray, shape (d, d)
-        By title. Colours end at the largest number's thirtieth part, so that small ones show.
+        By title. Red is positive, blue negative; colours end at a thirtieth of the largest number,
+        so that small ones show.
 
     Returns
     -------
@@ -28,11 +29,10 @@ def blocks(matrices):
     figure, row = plt.subplots(1, len(matrices), sharey=True, squeeze=False)
     limit = max(np.abs(matrix).max() for matrix in matrices.values()) / 30
     for axes, (title, matrix) in zip(row[0], matrices.items(), strict=True):
-        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set(title=title, xlabel="weight")
         axes.grid(False)
     row[0, 0].set_ylabel("weight")
-    figure.colorbar(image, ax=row[0], shrink=0.7, extend="both", label="entry")
     return finish(figure)
 
 
