@@ -64,6 +64,8 @@ from batchscaling.training.optimizers import (
     chain,
     decoupled_weight_decay,
     diagonal_fisher,
+    ema_nesterov,
+    extrap_adam,
     extrap_sgd,
     fix,
     heavy_ball,
@@ -74,6 +76,7 @@ from batchscaling.training.optimizers import (
     layer_rate,
     nesterov,
     nesterov_lookahead,
+    perturbation,
     perturbed,
     sgd,
     weight_decay,
@@ -92,7 +95,7 @@ from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
-from batchscaling.training.workers import Exchange, local_steps, synchronous
+from batchscaling.training.workers import Exchange, local_steps, outer_steps, synchronous
 
 __all__ = [
     "BatchSizeCurve",
@@ -132,6 +135,8 @@ __all__ = [
     "digits",
     "draw",
     "evaluation_steps",
+    "ema_nesterov",
+    "extrap_adam",
     "extrap_sgd",
     "fashion_mnist",
     "first_crossing",
@@ -167,6 +172,8 @@ __all__ = [
     "nesterov",
     "nesterov_lookahead",
     "per_example_gradients",
+    "outer_steps",
+    "perturbation",
     "perturbed",
     "resnet",
     "resnet20",
