@@ -196,15 +196,8 @@ def chain(*optimizers):
             for optimizer in optimizers
         )
 
-    def own(grads, state):
-        return tuple(
-            mine if optimizer.own is None else optimizer.own(grads, mine)
-            for optimizer, mine in zip(optimizers, state, strict=True)
-        )
-
     looks = (_of_part(i, look) for i, part in enumerate(optimizers) for look in part.looks)
     asks = any(optimizer.query is not None for optimizer in optimizers)
-    keeps = any(optimizer.own is not None for optimizer in optimizers)
     return Optimizer(
         init,
         update,
@@ -212,9 +205,21 @@ def chain(*optimizers):
         query=query if asks else None,
         draw=draw if asks else None,  # without a query there is nobody to use what is drawn
         shared_draw=shared == {True},
-        own=own if keeps else None,
+        own=_own_of_parts(optimizers),
         looks=tuple(looks),
     )
+
+
+def _own_of_parts(optimizers):
+    """Return what a chain keeps of a worker's own gradient; None if no part keeps anything."""
+
+    def own(grads, state):
+        return tuple(
+            mine if optimizer.own is None else optimizer.own(grads, mine)
+            for optimizer, mine in zip(optimizers, state, strict=True)
+        )
+
+    return own if any(optimizer.own is not None for optimizer in optimizers) else None
 
 
 def _of_part(i, look):
