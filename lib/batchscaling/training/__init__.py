@@ -26,6 +26,7 @@ from batchscaling.training.data import (
     from_npz,
     mnist,
     multi30k,
+    pixels_as_labels,
     tiny_shakespeare,
     wikitext2,
 )
@@ -40,6 +41,7 @@ from batchscaling.training.losses import (
 from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
+    autoencoder,
     from_module,
     lstm,
     mlp,
@@ -123,6 +125,7 @@ __all__ = [
     "accumulator",
     "adam",
     "adam_without_momentum",
+    "autoencoder",
     "batches",
     "bernoulli_cross_entropy",
     "bootstrap_interval",
@@ -175,6 +178,7 @@ __all__ = [
     "outer_steps",
     "perturbation",
     "perturbed",
+    "pixels_as_labels",
     "resnet",
     "resnet20",
     "resnet32",
