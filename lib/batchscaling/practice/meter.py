@@ -25,16 +25,16 @@ _AT_ONCE = 32  # steps whose norms wait on the device, so that a GPU need not st
 class NoiseMeter:
     r"""Measures the gradient noise scale of a network while it trains.
 
-    Two lines in a training loop with gradient accumulation, and the result:
+    Two lines in a training loop with gradient accumulation, the first and that of `step`::
 
-    >>> meter = NoiseMeter(model, optimizer)  # doctest: +SKIP
-    >>> for batch in loader:  # doctest: +SKIP
-    ...     optimizer.zero_grad()
-    ...     for inputs, labels in batch.parts(4):
-    ...         (loss(model(inputs), labels) / 4).backward()
-    ...     meter.step(part_size=16)
-    ...     optimizer.step()
-    >>> print(meter.estimate())  # doctest: +SKIP
+        meter = NoiseMeter(model, optimizer)
+        for parts in batches:
+            optimizer.zero_grad()
+            for inputs, labels in parts:
+                (loss(model(inputs), labels) / len(parts)).backward()
+            meter.step(part_size=16)
+            optimizer.step()
+        print(meter.estimate())
 
     Each backward pass since the last `step` is a part of the batch. The norms of the parts'
     gradients and that of their sum are gradients of two batch sizes, from which

@@ -16,8 +16,8 @@ class Taps:
 
     def __init__(self, groups, geometry, *, watch):
         params = [param for group in groups for param in group]
-        self._taps = [_Tap(param, geometry) for param in params]
-        self._watched = _Watched(min(params, key=torch.numel)) if watch else None
+        smallest = min(params, key=torch.numel)
+        self._taps = [_Tap(p, geometry, watch=watch and p is smallest) for p in params]
         self._order = geometry.order
         self._member = _membership([len(group) for group in groups]).to(params[0].device)
         self.start(active=True)
@@ -40,73 +40,66 @@ class Taps:
         sizes = [size for tap in self._taps for size in tap.all_sizes(columns)]
         device, real = self._member.device, self._member.dtype
         sizes = torch.stack([size.to(device, real) for size in sizes]).reshape(-1, columns + 1)
-        norms = (self._member @ sizes**self._order) ** (2 / self._order)
-        if self._watched is not None:
-            norms = torch.where(self._watched.has_changed().to(device), torch.nan, norms)
-        return norms.T
+        return ((self._member @ sizes**self._order) ** (2 / self._order)).T
 
     def start(self, *, active):
         """Begin a step, and measure it or not."""
         self.active = active
         for tap in self._taps:
-            tap.sizes, tap.active = [], active
-        if self._watched is not None:
-            self._watched.seen = None
+            tap.start(active)
 
     def close(self):
         """Take the hooks away."""
         for tap in self._taps:
-            tap.handle.remove()
-        if self._watched is not None:
-            self._watched.handle.remove()
+            tap.close()
 
 
 class _Tap:
-    """The sizes of one parameter's gradients, a backward pass after the other."""
+    """The sizes of one parameter's gradients, a backward pass after the other.
 
-    def __init__(self, param, geometry):
-        self._param, self._geometry = param, geometry
-        self.sizes, self.active = [], True
-        self.handle = param.register_hook(self._record)
+    A gradient is seen on its way, and counts once it has been added to ``param.grad``: those that
+    ``torch.autograd.grad`` returns do not.
+    """
 
-    def _record(self, grad):
-        if not self.active:
-            return
+    def __init__(self, param, geometry, *, watch):
+        self._param, self._geometry, self._watch = param, geometry, watch
+        self._hooks = [
+            param.register_hook(self._see),
+            param.register_post_accumulate_grad_hook(self._count),
+        ]
+
+    def start(self, active):
+        self._active, self._size, self._kept, self.sizes = active, None, None, []
+
+    def close(self):
+        for hook in self._hooks:
+            hook.remove()
+
+    def _see(self, grad):
+        if self._active:
+            if not self.sizes and self._geometry.knows(self._param):
+                self._weight = self._geometry.weight(self._param)
+            self._size = self._measure(grad)
+
+    def _count(self, param):
+        if self._active:
+            self.sizes.append(self._size)
+            if self._watch and not param.grad.is_sparse:
+                self._kept = param.grad.detach().clone()
+
+    def _measure(self, grad):
         if not self._geometry.knows(self._param):
-            self.sizes.append(torch.full((), torch.nan, device=grad.device))
-            return
-        if not self.sizes:
-            self._weight = self._geometry.weight(self._param)
-        self.sizes.append(self._geometry.size(grad, self._weight))
+            return torch.full((), torch.nan, device=grad.device)
+        return self._geometry.size(grad, self._weight)
 
     def all_sizes(self, count):
         """Return so many sizes, zero where there was no gradient, and that of ``param.grad``."""
-        grad = self._param.grad
-        if not self.sizes:
-            whole = 0.0
-        elif grad is None or not self._geometry.knows(self._param):
-            whole = torch.nan
-        else:
-            whole = self._geometry.size(grad, self._weight)
-        sizes = [*self.sizes, *[0.0] * (count - len(self.sizes)), whole]
-        return map(torch.as_tensor, sizes)
-
-
-class _Watched:
-    """A small parameter whose gradient is kept after each backward pass, and compared."""
-
-    def __init__(self, param):
-        self._param, self.seen = param, None
-        self.handle = param.register_post_accumulate_grad_hook(self._see)
-
-    def _see(self, param):
-        self.seen = None if param.grad.is_sparse else param.grad.detach().clone()
-
-    def has_changed(self):
-        grad = self._param.grad
-        if self.seen is None or grad is None:
-            return torch.tensor(False)
-        return (self.seen != grad).any()
+        grad, whole = self._param.grad, 0.0
+        if self.sizes:
+            whole = torch.nan if grad is None else self._measure(grad)
+        if self._kept is not None and grad is not None:
+            whole = torch.where((self._kept != grad).any(), torch.nan, whole)
+        return map(torch.as_tensor, [*self.sizes, *[0.0] * (count - len(self.sizes)), whole])
 
 
 def _membership(lengths):
