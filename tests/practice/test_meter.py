@@ -174,17 +174,7 @@ def test_the_sign_is_biased_as_the_documentation_says(copies):
         assert bounds[0] < trace / signal / (factor**2 * large_noise) < bounds[1]
 
 
-def as_module(params):
-    layers = []
-    for layer in range(len(params) // 2):
-        weight, bias = params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]
-        linear = nn.Linear(*weight.shape)
-        linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
-        layers += [linear, nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
-
-
-def test_a_plain_loop_measures_what_measure_noise_does():
+def test_a_plain_loop_measures_what_measure_noise_does(as_module):
     data, model = digits(), mlp([64, 16, 10])
     network = as_module(model.init(generator(3, "init")))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.2)

@@ -198,6 +198,8 @@ class NoiseMeter:
         if self._geometry.order != 2:
             check.reject("geometry", "sign", "'euclidean' or 'adam', for a probe")
         groups = list(self._groups.values())
+        if not any(self._geometry.knows(param) for group in groups for param in group.values()):
+            return nothing(0, len(inputs), "the optimizer has made no step", self._groups)
         products = example_products(self._module, groups, self._geometry, loss, batch, chunk)
         if not np.isfinite(products).all():
             return nothing(0, len(inputs), "gradients are not finite", self._groups)

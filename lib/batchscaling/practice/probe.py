@@ -1,6 +1,7 @@
 """Gradients of single examples of any module, in the geometry of a meter."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ def example_products(module, groups, geometry, loss, batch, chunk):
     module : torch.nn.Module
     groups : list of dict of str to torch.nn.Parameter
     geometry : Euclidean
-        Of order 2. Parameters whose weight it does not know are left out.
+        Of order 2. Parameters whose weight it does not know are left out; it knows one or more.
     loss, batch, chunk
         As for `NoiseMeter.probe`; `batch` is inputs and labels.
 
@@ -33,7 +34,7 @@ def example_products(module, groups, geometry, loss, batch, chunk):
     every = {name: p for group in groups for name, p in group.items()}
     weights = {name: geometry.weight(p) for name, p in every.items()}
     chunks = list(zip(*(part.split(chunk) for part in batch), strict=True))
-    each = _each_gradient(module, {name: p.detach() for name, p in every.items()}, loss)
+    each = _each_gradient(module, every, loss)
 
     def gradients():
         """Yield those of each chunk; all random numbers are the same at each call."""
@@ -51,14 +52,31 @@ def example_products(module, groups, geometry, loss, batch, chunk):
 
 def _each_gradient(module, params, loss):
     """Return the function that gives each example's gradient, as a dict of rows."""
-    fixed = {n: p.detach() for n, p in module.named_parameters() if n not in params}
-    fixed |= {n: buffer.detach().clone() for n, buffer in module.named_buffers()}
+    places = dict(_places(module))
 
-    def single(params, example, label):
-        return loss(functional_call(module, params | fixed, (example[None],)), label[None])
+    def single(changed, example, label):
+        given = {id(param): changed[name] for name, param in params.items()}
+        tensors = {
+            place: given[id(tensor)] if id(tensor) in given else tensor.detach().clone()
+            for place, tensor in places.items()
+        }
+        outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
+        return loss(outputs, label[None])
 
     each = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
-    return lambda inputs, labels: each(params, inputs, labels)
+    return partial(each, {name: param.detach() for name, param in params.items()})
+
+
+def _places(module):
+    """Yield the places where parameters and buffers stand, by name, and what stands there.
+
+    A module that stands in two places comes once. Under both names, `functional_call` would not
+    put its parameters back.
+    """
+    for prefix, layer in module.named_modules():
+        for named in (layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
+            for name, tensor in named:
+                yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def _weighted(rows, weight):
@@ -67,8 +85,7 @@ def _weighted(rows, weight):
 
 def _products(groups, rows, mean):
     """Return squared norms, and products with the mean, of the groups and of all."""
-    count = len(next(iter(rows.values())))
-    found = np.zeros((2, len(groups) + 1, count))
+    found = np.zeros((2, len(groups) + 1, len(next(iter(rows.values())))))
     for number, group in enumerate(groups):
         for name in group:
             products = rows[name].square().sum(1), rows[name] @ mean[name]
