@@ -1,6 +1,7 @@
 """The meter in training loops, against plain gradients and against exact noise scales."""
 
 from dataclasses import astuple
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from batchscaling.practice import NoiseMeter
 from batchscaling.practice.geometry import Euclidean, Sign
 from batchscaling.training import batches, digits, grid, measure_noise, mlp, sgd
 from batchscaling.training.data import generator
+
+
+each_step = partial(NoiseMeter, every=np.int64(1))
 
 
 def network(seed=0):
@@ -73,7 +77,7 @@ def test_estimates_are_those_of_plain_gradients(geometry, kind):
     """In total and for each layer, while Adam trains."""
     model, square = network(), SQUARES[geometry]
     optimizer = kind(model.parameters(), lr=0.03, betas=(0.8, 0.9), eps=1e-4)
-    meter = NoiseMeter(model, optimizer, geometry=geometry, decay=0.7)
+    meter = each_step(model, optimizer, geometry=geometry, decay=0.7)
     running = RunningNoise(0.7)
     for inputs, labels in some_batches(6, 12):
         if optimizer.state or geometry != "adam":
@@ -112,7 +116,7 @@ def quadratic_readings(copies, sizes, *, steps=20, runs=10, theta=1.0):
     model = copies(CURVATURE, np.full(60, theta), 50)
     rng, readings = torch.Generator().manual_seed(0), []
     for _ in range(runs):
-        meter = NoiseMeter(model, decay=0.9999)
+        meter = each_step(model, decay=0.9999)
         for _ in range(steps):
             model.zero_grad()
             for size in sizes:
@@ -147,7 +151,7 @@ def test_pure_noise_gives_no_number(copies):
 def test_equal_parts_have_no_noise_to_divide():
     model = network()
     inputs, labels = next(some_batches(1, 4))
-    meter = NoiseMeter(model)
+    meter = each_step(model)
     for _ in range(3):
         backward(model, inputs.repeat(2, 1), labels.repeat(2), 2)
         meter.step(4)
@@ -161,7 +165,7 @@ def test_the_sign_is_biased_as_the_documentation_says(copies):
     large_noise = spread.sum() / np.sum(gradient**2 / spread)
     for factor, bounds in ((1, (0.9, 1.15)), (0.02, (0.0, 0.3))):
         model = copies(gradient, np.ones(60), 20)
-        meter = NoiseMeter(model, geometry="sign", decay=0.9999)
+        meter = each_step(model, geometry="sign", decay=0.9999)
         rng = torch.Generator().manual_seed(0)
         for _ in range(60):
             model.zero_grad()
@@ -178,7 +182,7 @@ def test_a_plain_loop_measures_what_measure_noise_does(as_module):
     data, model = digits(), mlp([64, 16, 10])
     network = as_module(model.init(generator(3, "init")))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.2)
-    meter = NoiseMeter(network, optimizer, decay=0.9)
+    meter = each_step(network, optimizer, decay=0.9)
     for index, _ in zip(batches(3, len(data.train_inputs), 32), range(30), strict=False):
         backward(network, data.train_inputs[index], data.train_labels[index], 4)
         meter.step(np.int16(8))
@@ -199,8 +203,8 @@ def test_a_plain_loop_measures_what_measure_noise_does(as_module):
 @given(power=st.integers(-20, 20), parts=st.sampled_from([2, 3, 4, 6, 12]))
 def test_a_factor_of_the_loss_changes_nothing(power, parts):
     model = network()
-    plain = run(model, NoiseMeter(model), parts=parts)
-    scaled = run(model, NoiseMeter(model), parts=parts, factor=2.0**power)
+    plain = run(model, each_step(model), parts=parts)
+    scaled = run(model, each_step(model), parts=parts, factor=2.0**power)
     assert (scaled.batch_size, scaled.reason) == (plain.batch_size, plain.reason)
     assert scaled.trace == plain.trace * 4.0**power
 
@@ -209,13 +213,13 @@ def test_groups_are_those_of_the_optimizer():
     model = network()
     groups = [{"params": model[2].parameters(), "lr": 0.1}, {"params": model[0].parameters()}]
     optimizer = torch.optim.SGD(groups, lr=0.01)
-    by_group = run(model, NoiseMeter(model, optimizer, groups="optimizer")).groups
-    by_layer = run(model, NoiseMeter(model)).groups
+    by_group = run(model, each_step(model, optimizer, groups="optimizer")).groups
+    by_layer = run(model, each_step(model)).groups
     assert by_group.keys() == {"0", "1"}
     assert by_group["0"].trace == by_layer["2"].trace
     assert by_group["1"].trace == by_layer["0"].trace
     only = torch.optim.SGD(model[2].parameters(), lr=0.1)
-    assert run(model, NoiseMeter(model, only)).trace == by_layer["2"].trace
+    assert run(model, each_step(model, only)).trace == by_layer["2"].trace
 
 
 class Odd(nn.Module):
@@ -237,7 +241,7 @@ class Odd(nn.Module):
 
 def test_tied_frozen_unused_and_sparse_parameters():
     model, plain = Odd(sparse=True), Odd(sparse=False)
-    found, running = run(model, NoiseMeter(model)), RunningNoise(0.99)
+    found, running = run(model, each_step(model)), RunningNoise(0.99)
     trained = [plain.words.weight, *plain.body.parameters()]
     for inputs, labels in some_batches(4, 12):
         norms = []
@@ -258,8 +262,8 @@ def test_tied_frozen_unused_and_sparse_parameters():
 def test_steps_that_cannot_be_measured_are_left_out():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    clean = run(model, NoiseMeter(model, optimizer))
-    meter = NoiseMeter(model, optimizer)
+    clean = run(model, each_step(model, optimizer))
+    meter = each_step(model, optimizer)
     inputs, labels = next(some_batches(1, 12))
     for factor in (torch.nan, torch.inf):
         backward(model, inputs, labels, 3, factor)
@@ -302,12 +306,12 @@ def test_one_step_of_every_few():
 def test_the_scale_of_mixed_precision_is_divided_out():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    plain = run(model, NoiseMeter(model, optimizer), optimizer=optimizer)
+    plain = run(model, each_step(model, optimizer), optimizer=optimizer)
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1)
-    meter = NoiseMeter(model, optimizer, scaler=scaler)
-    late = NoiseMeter(model, optimizer, scaler=scaler)
+    meter = each_step(model, optimizer, scaler=scaler)
+    late = each_step(model, optimizer, scaler=scaler)
     for inputs, labels in some_batches(4, 12):
         optimizer.zero_grad()
         for some, true in zip(inputs.chunk(3), labels.chunk(3), strict=True):
@@ -338,8 +342,11 @@ def test_every_hook_goes(copies):
     backward(model, *next(some_batches(1, 12)), 3)
     for param in model.parameters():
         assert not param._backward_hooks and not param._post_accumulate_grad_hooks
-    meter.step(4)
-    assert meter.estimate().left_out == 1
+    for _ in range(11):
+        meter.step(4)
+    backward(model, *next(some_batches(1, 12)), 3)
+    assert not any(param._backward_hooks for param in model.parameters())
+    assert (meter.estimate().measured, meter.estimate().left_out) == (0, 1)
 
 
 def test_default_dtype_and_numpy_sizes():
@@ -347,7 +354,7 @@ def test_default_dtype_and_numpy_sizes():
     try:
         torch.set_default_dtype(torch.float64)
         model = network()
-        meter = NoiseMeter(model, decay=np.float32(0.5), every=np.int64(1))
+        meter = each_step(model, decay=np.float32(0.5))
         for inputs, labels in some_batches(3, 12):
             backward(model, inputs, labels, 3)
             meter.step(np.array([4, 4, 4], dtype=np.int8))
@@ -361,22 +368,22 @@ def adam():
 
 
 BAD = [
-    ("model", lambda: NoiseMeter(lambda x: x), "function"),
-    ("model", lambda: NoiseMeter(nn.ReLU()), "without a parameter"),
-    ("model", lambda: NoiseMeter(network(), adam()), "without a parameter"),
-    ("optimizer", lambda: NoiseMeter(network(), "adam"), "'adam'"),
-    ("optimizer", lambda: NoiseMeter(network(), geometry="adam"), "None"),
-    ("optimizer", lambda: NoiseMeter(network(), groups="optimizer"), "None"),
-    ("geometry", lambda: NoiseMeter(network(), geometry="plain"), "'plain'"),
-    ("groups", lambda: NoiseMeter(network(), groups=["0"]), "['0']"),
-    ("scaler", lambda: NoiseMeter(network(), scaler=1024.0), "1024.0"),
+    ("model", lambda: each_step(lambda x: x), "function"),
+    ("model", lambda: each_step(nn.ReLU()), "without a parameter"),
+    ("model", lambda: each_step(network(), adam()), "without a parameter"),
+    ("optimizer", lambda: each_step(network(), "adam"), "'adam'"),
+    ("optimizer", lambda: each_step(network(), geometry="adam"), "None"),
+    ("optimizer", lambda: each_step(network(), groups="optimizer"), "None"),
+    ("geometry", lambda: each_step(network(), geometry="plain"), "'plain'"),
+    ("groups", lambda: each_step(network(), groups=["0"]), "['0']"),
+    ("scaler", lambda: each_step(network(), scaler=1024.0), "1024.0"),
     ("every", lambda: NoiseMeter(network(), every=0), "0"),
-    ("decay", lambda: NoiseMeter(network(), decay=1), "1"),
-    ("part_size", lambda: NoiseMeter(network()).step(0), "0"),
-    ("part_size", lambda: NoiseMeter(network()).step(2.5), "2.5"),
-    ("part_size", lambda: NoiseMeter(network()).step([4, 4]), "(2,)"),
-    ("part_size", lambda: NoiseMeter(network()).step([4, 0]), "0"),
-    ("confidence", lambda: NoiseMeter(network()).estimate(95), "95"),
+    ("decay", lambda: each_step(network(), decay=1), "1"),
+    ("part_size", lambda: each_step(network()).step(0), "0"),
+    ("part_size", lambda: each_step(network()).step(2.5), "2.5"),
+    ("part_size", lambda: each_step(network()).step([4, 4]), "(2,)"),
+    ("part_size", lambda: each_step(network()).step([4, 0]), "0"),
+    ("confidence", lambda: each_step(network()).estimate(95), "95"),
 ]  # fmt: skip
 
 
@@ -392,4 +399,4 @@ def test_the_geometry_of_adam_needs_a_relative_of_adam(kind):
     model = network()
     optimizer = kind(model.parameters(), lr=0.01)
     with pytest.raises(ValueError, match=r"optimizer .*allowed: Adam"):
-        run(model, NoiseMeter(model, optimizer, geometry="adam"), optimizer=optimizer)
+        run(model, each_step(model, optimizer, geometry="adam"), optimizer=optimizer)

@@ -18,7 +18,7 @@ def measured(geometry, parts, rank=None):
     if rank is not None:
         model, own = nn.parallel.DistributedDataParallel(model), slice(rank, rank + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    meter = NoiseMeter(model, optimizer, geometry=geometry)
+    meter = NoiseMeter(model, optimizer, geometry=geometry, every=1)
     for _ in range(5):
         inputs = torch.randn(2, parts, 6, 5)[own].flatten(0, 1)
         optimizer.zero_grad()

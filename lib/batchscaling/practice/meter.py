@@ -65,7 +65,9 @@ class NoiseMeter:
     scaler : torch.amp.GradScaler, optional
         Its scale is divided out.
     every : int
-        Measure one step of so many.
+        Measure the first step, and then one of so many. To measure each step of a batch in four
+        parts costs about 5 to 25 % of its time with ``"euclidean"`` and 20 to 55 % with ``"adam"``,
+        on a CPU; more where a network of few parameters has steps of a millisecond.
     decay : float
         The running averages of trace and signal reach back about 1/(1 - decay) measured steps.
 
@@ -88,7 +90,7 @@ class NoiseMeter:
         geometry="euclidean",
         groups="layers",
         scaler=None,
-        every=1,
+        every=10,
         decay=0.99,
     ):
         _check_kinds(model, optimizer, scaler)
@@ -103,6 +105,7 @@ class NoiseMeter:
         members = [list(group.values()) for group in self._groups.values()]
         self._taps = Taps(members, self._geometry, watch=not self._is_shared)
         self._seen = self._left_out = 0
+        self._is_closed = False
         self._waiting = []
 
     def step(self, part_size):
@@ -133,7 +136,7 @@ class NoiseMeter:
             self._waiting.append(self._norms(parts, float(np.mean(1 / sizes))))
         if len(self._waiting) == _AT_ONCE:
             self._catch_up()
-        self._taps.start(active=self._seen % self._every == 0)
+        self._taps.start(active=self._seen % self._every == 0 and not self._is_closed)
 
     def estimate(self, confidence=0.95):
         """Return what was measured, in total and for each group.
@@ -208,7 +211,8 @@ class NoiseMeter:
 
     def close(self):
         """Take the meter off the network."""
-        self._taps.close()
+        self._is_closed = True
+        self._taps.start(active=False)
 
     def _norms(self, parts, inverse):
         """Return one row for a step: parts, sum of one over their sizes, both kinds of norms.

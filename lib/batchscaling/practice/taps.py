@@ -43,15 +43,10 @@ class Taps:
         return ((self._member @ sizes**self._order) ** (2 / self._order)).T
 
     def start(self, *, active):
-        """Begin a step, and measure it or not."""
+        """Begin a step, and measure it or not: if not, no hooks are left."""
         self.active = active
         for tap in self._taps:
-            tap.start(active)
-
-    def close(self):
-        """Take the hooks away."""
-        for tap in self._taps:
-            tap.close()
+            tap.start(active=active)
 
 
 class _Tap:
@@ -63,29 +58,27 @@ class _Tap:
 
     def __init__(self, param, geometry, *, watch):
         self._param, self._geometry, self._watch = param, geometry, watch
-        self._hooks = [
-            param.register_hook(self._see),
-            param.register_post_accumulate_grad_hook(self._count),
-        ]
+        self._hooks = []
 
-    def start(self, active):
-        self._active, self._size, self._kept, self.sizes = active, None, None, []
-
-    def close(self):
-        for hook in self._hooks:
-            hook.remove()
+    def start(self, *, active):
+        """Forget what was seen; see what comes if active. Without hooks a step costs nothing."""
+        self._size, self._kept, self.sizes = None, None, []
+        if active and not self._hooks:
+            count = self._param.register_post_accumulate_grad_hook(self._count)
+            self._hooks = [self._param.register_hook(self._see), count]
+        elif not active:
+            while self._hooks:
+                self._hooks.pop().remove()
 
     def _see(self, grad):
-        if self._active:
-            if not self.sizes and self._geometry.knows(self._param):
-                self._weight = self._geometry.weight(self._param)
-            self._size = self._measure(grad)
+        if not self.sizes and self._geometry.knows(self._param):
+            self._weight = self._geometry.weight(self._param)
+        self._size = self._measure(grad)
 
     def _count(self, param):
-        if self._active:
-            self.sizes.append(self._size)
-            if self._watch and not param.grad.is_sparse:
-                self._kept = param.grad.detach().clone()
+        self.sizes.append(self._size)
+        if self._watch and not param.grad.is_sparse:
+            self._kept = param.grad.detach().clone()
 
     def _measure(self, grad):
         if not self._geometry.knows(self._param):
@@ -99,7 +92,8 @@ class _Tap:
             whole = torch.nan if grad is None else self._measure(grad)
         if self._kept is not None and grad is not None:
             whole = torch.where((self._kept != grad).any(), torch.nan, whole)
-        return map(torch.as_tensor, [*self.sizes, *[0.0] * (count - len(self.sizes)), whole])
+        missing = [0.0] * (count - len(self.sizes))
+        return [*self.sizes, *map(torch.as_tensor, [*missing, whole])]
 
 
 def _membership(lengths):
