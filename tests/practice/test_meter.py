@@ -18,7 +18,6 @@ from batchscaling.practice.geometry import Euclidean, Sign
 from batchscaling.training import batches, digits, grid, measure_noise, mlp, sgd
 from batchscaling.training.data import generator
 
-
 each_step = partial(NoiseMeter, every=np.int64(1))
 
 
