@@ -17,3 +17,21 @@ def pytest_collection_modifyitems(items):
         return marker.args[0] if marker else 0
 
     items.sort(key=allowed_seconds, reverse=True)
+
+
+@pytest.fixture(scope="session")
+def as_module():
+    """Return the function that builds the ordinary network with given parameters."""
+
+    from torch import nn
+
+    def build(params):
+        layers = []
+        for layer in range(len(params) // 2):
+            weight, bias = params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]
+            linear = nn.Linear(*weight.shape)
+            linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
+            layers += [linear, nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    return build

@@ -66,6 +66,8 @@ from batchscaling.training.optimizers import (
     chain,
     decoupled_weight_decay,
     diagonal_fisher,
+    ema_nesterov,
+    extrap_adam,
     extrap_sgd,
     fix,
     heavy_ball,
@@ -76,6 +78,7 @@ from batchscaling.training.optimizers import (
     layer_rate,
     nesterov,
     nesterov_lookahead,
+    perturbation,
     perturbed,
     sgd,
     weight_decay,
@@ -94,7 +97,7 @@ from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
-from batchscaling.training.workers import Exchange, local_steps, synchronous
+from batchscaling.training.workers import Exchange, local_steps, outer_steps, synchronous
 
 __all__ = [
     "BatchSizeCurve",
@@ -135,6 +138,8 @@ __all__ = [
     "digits",
     "draw",
     "evaluation_steps",
+    "ema_nesterov",
+    "extrap_adam",
     "extrap_sgd",
     "fashion_mnist",
     "first_crossing",
@@ -170,6 +175,8 @@ __all__ = [
     "nesterov",
     "nesterov_lookahead",
     "per_example_gradients",
+    "outer_steps",
+    "perturbation",
     "perturbed",
     "pixels_as_labels",
     "resnet",

@@ -1,0 +1,83 @@
+"""How long a gradient is: in the plain norm, or as the optimizer measures it.
+
+A geometry has an `order` and three functions. ``weight(param)`` is what gradients of a parameter
+are multiplied with, None for one; ``knows(param)`` is whether it exists yet; ``size(grad, weight)``
+is the norm of that order. Sizes to the power of the order add up over parameters.
+"""
+
+import torch
+
+from batchscaling import _validation as check
+
+GEOMETRIES = ("euclidean", "adam", "sign")
+
+_SHORT = 2**16  # so many squares float32 adds up with an error of about 1e-7
+
+
+class Euclidean:
+    """The plain norm: that of SGD, with or without momentum."""
+
+    order = 2
+
+    def knows(self, param):
+        """Return whether there is a weight for gradients of `param`."""
+        return True
+
+    def weight(self, param):
+        """Return what gradients of `param` are multiplied with."""
+        return None
+
+    def size(self, grad, weight):
+        """Return the norm as a tensor without dimensions, in float32 or wider."""
+        grad = grad.detach()
+        if grad.is_sparse:
+            grad = grad.to_dense()
+        if weight is not None:
+            grad = grad * weight
+        dtype = torch.promote_types(grad.dtype, torch.float32)
+        if grad.numel() > _SHORT and grad.ndim > 1:
+            inner = tuple(range(1, grad.ndim))
+            grad = torch.linalg.vector_norm(grad, self.order, dim=inner, dtype=dtype)
+        return torch.linalg.vector_norm(grad, self.order, dtype=dtype)
+
+
+class Sign(Euclidean):
+    """The sum of absolute values: that of steps along the sign of the gradient."""
+
+    order = 1
+
+
+class Adam(Euclidean):
+    r"""The norm in which a step of Adam is the steepest, :math:`(g^\top P g)^{1/2}`.
+
+    P is diagonal, one over :math:`\sqrt{\hat s} + \epsilon`, from the running average of squared
+    gradients that the optimizer holds before this step. So P and the gradient are independent.
+    """
+
+    def __init__(self, optimizer):
+        self._state = optimizer.state
+        self._groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+
+    def knows(self, param):
+        """Return whether the optimizer has seen a gradient of `param`."""
+        return bool(self._state.get(param))
+
+    def weight(self, param):
+        """Return the root of P."""
+        state, group = self._state[param], self._groups[id(param)]
+        if "exp_avg_sq" not in state:
+            check.reject("optimizer", "without exp_avg_sq in its state", "Adam or a relative of it")
+        square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+        square = square / (1 - group["betas"][1] ** state["step"])
+        return square.sqrt_().add_(group["eps"]).rsqrt_()
+
+
+def geometry_of(name, optimizer):
+    """Return the geometry of that name."""
+    name = check.one_of("geometry", name, GEOMETRIES)
+    if name != "adam":
+        return Euclidean() if name == "euclidean" else Sign()
+    if optimizer is None or not {"betas", "eps"} <= optimizer.defaults.keys():
+        kind = None if optimizer is None else type(optimizer).__name__
+        check.reject("optimizer", kind, "Adam or a relative of it, for the geometry 'adam'")
+    return Adam(optimizer)

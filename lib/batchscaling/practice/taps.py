@@ -1,0 +1,103 @@
+"""Hooks that take the norms of gradients on their way into ``param.grad``."""
+
+import torch
+
+
+class Taps:
+    """The norms of the gradients of parameters, in groups and in total.
+
+    Parameters
+    ----------
+    groups : list of list of torch.nn.Parameter
+    geometry : Euclidean
+    watch : bool
+        Whether to notice gradients that are changed after the last backward pass.
+    """
+
+    def __init__(self, groups, geometry, *, watch):
+        params = [param for group in groups for param in group]
+        smallest = min(params, key=torch.numel)
+        self._taps = [_Tap(p, geometry, watch=watch and p is smallest) for p in params]
+        self._order = geometry.order
+        self._member = _membership([len(group) for group in groups]).to(params[0].device)
+        self.start(active=True)
+
+    @property
+    def parts(self):
+        """The number of backward passes since `start`."""
+        return max(len(tap.sizes) for tap in self._taps)
+
+    def norms(self):
+        """Return squared norms of the groups and, in the last column, of all.
+
+        Returns
+        -------
+        torch.Tensor, shape (parts + 1, groups + 1)
+            Of each part's gradient, and of what has come together in ``param.grad``. NaN where
+            that has changed since.
+        """
+        columns = self.parts
+        sizes = [size for tap in self._taps for size in tap.all_sizes(columns)]
+        device, real = self._member.device, self._member.dtype
+        sizes = torch.stack([size.to(device, real) for size in sizes]).reshape(-1, columns + 1)
+        return ((self._member @ sizes**self._order) ** (2 / self._order)).T
+
+    def start(self, *, active):
+        """Begin a step, and measure it or not: if not, no hooks are left."""
+        self.active = active
+        for tap in self._taps:
+            tap.start(active=active)
+
+
+class _Tap:
+    """The sizes of one parameter's gradients, a backward pass after the other.
+
+    A gradient is seen on its way, and counts once it has been added to ``param.grad``: those that
+    ``torch.autograd.grad`` returns do not.
+    """
+
+    def __init__(self, param, geometry, *, watch):
+        self._param, self._geometry, self._watch = param, geometry, watch
+        self._hooks = []
+
+    def start(self, *, active):
+        """Forget what was seen; see what comes if active. Without hooks a step costs nothing."""
+        self._size, self._kept, self.sizes = None, None, []
+        if active and not self._hooks:
+            count = self._param.register_post_accumulate_grad_hook(self._count)
+            self._hooks = [self._param.register_hook(self._see), count]
+        elif not active:
+            while self._hooks:
+                self._hooks.pop().remove()
+
+    def _see(self, grad):
+        if not self.sizes and self._geometry.knows(self._param):
+            self._weight = self._geometry.weight(self._param)
+        self._size = self._measure(grad)
+
+    def _count(self, param):
+        self.sizes.append(self._size)
+        if self._watch and not param.grad.is_sparse:
+            self._kept = param.grad.detach().clone()
+
+    def _measure(self, grad):
+        if not self._geometry.knows(self._param):
+            return torch.full((), torch.nan, device=grad.device)
+        return self._geometry.size(grad, self._weight)
+
+    def all_sizes(self, count):
+        """Return so many sizes, zero where there was no gradient, and that of ``param.grad``."""
+        grad, whole = self._param.grad, 0.0
+        if self.sizes:
+            whole = torch.nan if grad is None else self._measure(grad)
+        if self._kept is not None and grad is not None:
+            whole = torch.where((self._kept != grad).any(), torch.nan, whole)
+        missing = [0.0] * (count - len(self.sizes))
+        return [*self.sizes, *map(torch.as_tensor, [*missing, whole])]
+
+
+def _membership(lengths):
+    """Return which of the parameters belongs to which group, and at the end to all: a matrix."""
+    groups = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    member = groups == torch.arange(len(lengths))[:, None]
+    return torch.cat([member, torch.ones_like(member[:1])]).to(torch.float64)

@@ -1,0 +1,203 @@
+"""Gradients of single examples against plain ones, and what a probe must not touch."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from batchscaling.noise import gradient_noise, per_example_estimate
+from batchscaling.practice import NoiseMeter
+
+
+class Everything(nn.Module):
+    """Dropout, batch normalisation, tied, frozen and unused parameters, a buffer that counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(5, 5)
+        self.again = self.body
+        self.norm = nn.BatchNorm1d(5)
+        self.drop = nn.Dropout(0.5)
+        self.frozen = nn.Linear(5, 5).requires_grad_(False)
+        self.unused = nn.Linear(2, 2)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs):
+        self.calls += 1
+        return self.again(torch.tanh(self.drop(self.norm(self.frozen(self.body(inputs))))))
+
+
+def examples(count, seed=1):
+    rng = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 5, generator=rng)
+    return inputs, inputs.argmax(1)
+
+
+def trained(build, steps=3):
+    torch.manual_seed(0)
+    model = build()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(model(examples(8)[0]), examples(8)[1]).backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def rows(model, inputs, labels, params):
+    """Return the gradients of single examples, one a row."""
+    found = []
+    for k in range(len(inputs)):
+        loss = cross_entropy(model(inputs[k : k + 1]), labels[k : k + 1])
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, params)]))
+    return torch.stack(found).double().numpy()
+
+
+def small():
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 5))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40])
+def test_a_probe_sees_the_gradients_of_single_examples(chunk):
+    model, optimizer = trained(small)
+    inputs, labels = examples(40)
+    found = NoiseMeter(model).probe(cross_entropy, inputs, labels, chunk=chunk)
+    gradients = rows(model, inputs, labels, list(model.parameters()))
+    exact = gradient_noise(gradients)
+    assert found.batch_size == pytest.approx(exact.batch_size, rel=1e-3)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), rel=1e-3)
+    last = gradient_noise(gradients[:, 24:])
+    assert found.groups["2"].trace == pytest.approx(last.trace, rel=1e-4)
+    assert (found.measured, found.left_out) == (40, 0)
+
+    state = [optimizer.state_dict()["state"][k] for k in range(4)]
+    squares = torch.cat([(s["exp_avg_sq"] / (1 - 0.999 ** s["step"])).flatten() for s in state])
+    weighted = gradients / (squares.sqrt().double().numpy() + 1e-8)
+    meter = NoiseMeter(model, optimizer, geometry="adam")
+    found = meter.probe(cross_entropy, inputs, labels, chunk=chunk)
+    exact = per_example_estimate(
+        np.sum(gradients * weighted, axis=1), weighted @ gradients.mean(axis=0)
+    )
+    assert (found.trace, found.signal) == pytest.approx((exact.trace, exact.signal), rel=1e-3)
+
+
+def test_batch_normalisation_is_that_of_evaluation_and_no_gradient_is_no_number():
+    model, _ = trained(Everything)
+    model.drop.p = 0.0
+    inputs, labels = examples(20)
+    found = NoiseMeter(model).probe(cross_entropy, inputs, labels)
+    model.eval()
+    params = [*model.body.parameters(), *model.norm.parameters()]
+    exact = gradient_noise(rows(model, inputs, labels, params))
+    assert found.trace == pytest.approx(exact.trace, rel=1e-4)
+    assert found.groups["unused"].reason == "no gradient was seen"
+    assert list(found.groups) == ["body", "norm", "unused"]
+
+
+def test_dropout_is_the_same_for_the_norms_and_for_their_mean():
+    """Each example has a mask of its own, and the same one in both passes over the chunks."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(200, 1, bias=False))
+    inputs, targets = torch.ones(64, 200), torch.zeros(64, 1)
+
+    def loss(outputs, targets):
+        return outputs.mean()  # its gradient is the masked input
+
+    found = NoiseMeter(model).probe(loss, inputs, targets, chunk=16)
+    # Entries are 0 or 2: variance 1 and mean 1.
+    assert found.trace == pytest.approx(200, rel=0.05)
+    assert found.signal == pytest.approx(200, rel=0.05)
+
+
+def test_gradients_that_are_not_finite_give_no_number():
+    model, optimizer = trained(small, steps=0)
+    inputs, labels = examples(5)
+    inputs[3] = torch.nan
+    found = NoiseMeter(model).probe(cross_entropy, inputs, labels)
+    assert found.reason == "gradients are not finite" and found.left_out == 5
+    fresh = NoiseMeter(model, optimizer, geometry="adam").probe(cross_entropy, *examples(5))
+    assert "no step" in fresh.reason and fresh.batch_size is None
+
+
+def everything_of(model, optimizer):
+    """Return all that training depends on, as one list of tensors."""
+    state = [*model.state_dict().values(), *(p.grad for p in model.parameters())]
+    state += [v for s in optimizer.state_dict()["state"].values() for v in s.values()]
+    state += [torch.tensor([module.training for module in model.modules()])]
+    return [torch.get_rng_state(), *(t.clone() for t in state if t is not None)]
+
+
+def test_nothing_is_touched():
+    """A measured and probed run is the plain run, to the last bit."""
+
+    def run(*, measured):
+        torch.manual_seed(0)
+        model = Everything()
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        meters = []
+        if measured:
+            kinds = ("euclidean", "adam", "sign")
+            meters = [NoiseMeter(model, optimizer, geometry=kind, every=1) for kind in kinds]
+        for step in range(5):
+            optimizer.zero_grad()
+            for part in range(2):
+                inputs, labels = examples(6, seed=2 * step + part)
+                (cross_entropy(model(inputs), labels) / 2).backward()
+            for meter in meters:
+                meter.step(6)
+            optimizer.step()
+            for meter in meters[:2]:
+                before = everything_of(model, optimizer)
+                meter.probe(cross_entropy, *examples(9), chunk=4)
+                after = everything_of(model, optimizer)
+                assert all(map(torch.equal, before, after))
+        for meter in meters:
+            assert meter.estimate().trace > 0
+            meter.close()
+        assert model.state_dict()["calls"] == 10
+        return everything_of(model, optimizer)
+
+    plain, measured = run(measured=False), run(measured=True)
+    assert len(plain) == len(measured) and all(map(torch.equal, plain, measured))
+
+
+def test_modes_and_random_numbers_are_put_back_after_an_error():
+    model, optimizer = trained(Everything)
+    before = everything_of(model, optimizer)
+
+    def fails(outputs, labels):
+        torch.rand(3)
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        NoiseMeter(model).probe(fails, *examples(5))
+    assert all(map(torch.equal, before, everything_of(model, optimizer)))
+
+
+def probe(model, inputs, labels, **changed):
+    return NoiseMeter(model).probe(cross_entropy, inputs, labels, **changed)
+
+
+def sign(model):
+    return NoiseMeter(model, geometry="sign")
+
+
+BAD = [
+    ("inputs", lambda m, x, y: probe(m, x.numpy(), y), "ndarray"),
+    ("labels", lambda m, x, y: probe(m, x, y[0]), "Tensor"),
+    ("labels", lambda m, x, y: probe(m, x, y[:4]), "4 labels"),
+    ("labels", lambda m, x, y: probe(m, x[:2], y[:2]), "2 labels"),
+    ("chunk", lambda m, x, y: probe(m, x, y, chunk=0), "0"),
+    ("confidence", lambda m, x, y: probe(m, x, y, confidence=1), "1"),
+    ("geometry", lambda m, x, y: sign(m).probe(mse_loss, x, y), "sign"),
+    ("model", lambda m, x, y: probe(
+        nn.Sequential(m, nn.BatchNorm1d(5, track_running_stats=False)), x, y), "'1'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, call, value", BAD)
+def test_bad_input(name, call, value):
+    with pytest.raises(ValueError, match=name) as error:
+        call(small(), *examples(5))
+    assert value in str(error.value) and "allowed" in str(error.value)
