@@ -156,7 +156,7 @@ TASKS = {
         targets={"validation": 28.0},
         rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
         examples=2_000_000,
-        steps=10_000,
+        steps=20_000,
         patience=2.0,
         loss=bernoulli_cross_entropy,
     ),
