@@ -29,12 +29,13 @@ class Euclidean:
 
     def size(self, grad, weight):
         """Return the norm as a tensor without dimensions, in float32 or wider."""
-        grad = grad.detach()
+        if grad.requires_grad:
+            grad = grad.detach()
         if grad.is_sparse:
             grad = grad.to_dense()
         if weight is not None:
             grad = grad * weight
-        dtype = torch.promote_types(grad.dtype, torch.float32)
+        dtype = torch.float32 if grad.dtype.itemsize < 4 else None
         if grad.numel() > _SHORT and grad.ndim > 1:
             inner = tuple(range(1, grad.ndim))
             grad = torch.linalg.vector_norm(grad, self.order, dim=inner, dtype=dtype)

@@ -37,9 +37,9 @@ class Taps:
             that has changed since.
         """
         columns = self.parts
-        sizes = [size for tap in self._taps for size in tap.all_sizes(columns)]
-        device, real = self._member.device, self._member.dtype
-        sizes = torch.stack([size.to(device, real) for size in sizes]).reshape(-1, columns + 1)
+        device = self._member.device
+        sizes = [size.to(device) for tap in self._taps for size in tap.all_sizes(columns)]
+        sizes = torch.stack(sizes).to(self._member.dtype).reshape(-1, columns + 1)
         return ((self._member @ sizes**self._order) ** (2 / self._order)).T
 
     def start(self, *, active):
