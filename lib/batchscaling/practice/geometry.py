@@ -53,6 +53,7 @@ class Adam(Euclidean):
 
     P is diagonal, one over :math:`\sqrt{\hat s} + \epsilon`, from the running average of squared
     gradients that the optimizer holds before this step. So P and the gradient are independent.
+    Where all gradients were zero until now, P is zero: one over epsilon would drown the rest.
     """
 
     def __init__(self, optimizer):
@@ -70,7 +71,8 @@ class Adam(Euclidean):
             check.reject("optimizer", "without exp_avg_sq in its state", "Adam or a relative of it")
         square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
         square = square / (1 - group["betas"][1] ** state["step"])
-        return square.sqrt_().add_(group["eps"]).rsqrt_()
+        root = square.sqrt().add_(group["eps"]).rsqrt_()
+        return root.masked_fill_(square == 0, 0)
 
 
 def geometry_of(name, optimizer):
