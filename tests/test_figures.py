@@ -281,6 +281,16 @@ CASES = {
     ),
     "nqm.trust.gains_by_angle": lambda draw: draw(SIZES, NAMED, NAMED),
     "nqm.trust.loss_spread": lambda draw: draw(SIZES, dict.fromkeys("ab", TWO), FALLS),
+    "practice.measuring.readings_along": lambda draw: draw(
+        GOES, np.array(BAND)[[1, 0, 2]].T, np.array(BAND)[[1, 0, 2]].T
+    ),
+    "practice.measuring.readings_and_critical": lambda draw: draw(
+        {"sgd": FALLS, "adam": np.where(GOES < 0.5, np.nan, FALLS)},
+        {"sgd": (1, 2, 3), "adam": (4, 5, 6)},
+    ),
+    "practice.measuring.readings_by_layer": lambda draw: draw(
+        dict.fromkeys(("first", "last"), np.array(BAND)[[1, 0, 2]].T)
+    ),
 }
 
 

@@ -29,12 +29,13 @@ class Euclidean:
 
     def size(self, grad, weight):
         """Return the norm as a tensor without dimensions, in float32 or wider."""
-        grad = grad.detach()
+        if grad.requires_grad:
+            grad = grad.detach()
         if grad.is_sparse:
             grad = grad.to_dense()
         if weight is not None:
             grad = grad * weight
-        dtype = torch.promote_types(grad.dtype, torch.float32)
+        dtype = torch.float32 if grad.dtype.itemsize < 4 else None
         if grad.numel() > _SHORT and grad.ndim > 1:
             inner = tuple(range(1, grad.ndim))
             grad = torch.linalg.vector_norm(grad, self.order, dim=inner, dtype=dtype)
@@ -52,6 +53,7 @@ class Adam(Euclidean):
 
     P is diagonal, one over :math:`\sqrt{\hat s} + \epsilon`, from the running average of squared
     gradients that the optimizer holds before this step. So P and the gradient are independent.
+    Where all gradients were zero until now, P is zero: one over epsilon would drown the rest.
     """
 
     def __init__(self, optimizer):
@@ -69,7 +71,8 @@ class Adam(Euclidean):
             check.reject("optimizer", "without exp_avg_sq in its state", "Adam or a relative of it")
         square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
         square = square / (1 - group["betas"][1] ** state["step"])
-        return square.sqrt_().add_(group["eps"]).rsqrt_()
+        root = square.sqrt().add_(group["eps"]).rsqrt_()
+        return root.masked_fill_(square == 0, 0)
 
 
 def geometry_of(name, optimizer):

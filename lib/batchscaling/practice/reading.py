@@ -61,6 +61,6 @@ def _doubt(estimate):
     if estimate.signal <= 0 or math.isinf(estimate.high):
         bound = f"; the noise scale is above {estimate.low:.3g}" if estimate.low > 0 else ""
         return f"the signal is not clear of the noise{bound}"
-    if estimate.trace <= 0:
+    if estimate.low <= 0:
         return f"the noise is not clear of zero; the noise scale is below {estimate.high:.3g}"
     return None

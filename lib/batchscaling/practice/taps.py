@@ -11,7 +11,7 @@ class Taps:
     groups : list of list of torch.nn.Parameter
     geometry : Euclidean
     watch : bool
-        Whether to notice gradients that are changed after the last backward pass.
+        Whether to notice, by one small parameter, where ``param.grad`` is not the sum of the parts.
     """
 
     def __init__(self, groups, geometry, *, watch):
@@ -34,12 +34,12 @@ class Taps:
         -------
         torch.Tensor, shape (parts + 1, groups + 1)
             Of each part's gradient, and of what has come together in ``param.grad``. NaN where
-            that has changed since.
+            that is not their sum.
         """
         columns = self.parts
-        sizes = [size for tap in self._taps for size in tap.all_sizes(columns)]
-        device, real = self._member.device, self._member.dtype
-        sizes = torch.stack([size.to(device, real) for size in sizes]).reshape(-1, columns + 1)
+        device = self._member.device
+        sizes = [size.to(device) for tap in self._taps for size in tap.all_sizes(columns)]
+        sizes = torch.stack(sizes).to(self._member.dtype).reshape(-1, columns + 1)
         return ((self._member @ sizes**self._order) ** (2 / self._order)).T
 
     def start(self, *, active):
@@ -62,7 +62,7 @@ class _Tap:
 
     def start(self, *, active):
         """Forget what was seen; see what comes if active. Without hooks a step costs nothing."""
-        self._size, self._kept, self.sizes = None, None, []
+        self._last, self._sum, self.sizes = None, None, []
         if active and not self._hooks:
             count = self._param.register_post_accumulate_grad_hook(self._count)
             self._hooks = [self._param.register_hook(self._see), count]
@@ -73,12 +73,14 @@ class _Tap:
     def _see(self, grad):
         if not self.sizes and self._geometry.knows(self._param):
             self._weight = self._geometry.weight(self._param)
-        self._size = self._measure(grad)
+        copied = grad.detach().clone() if self._watch and not grad.is_sparse else None
+        self._last = self._measure(grad), copied
 
     def _count(self, param):
-        self.sizes.append(self._size)
-        if self._watch and not param.grad.is_sparse:
-            self._kept = param.grad.detach().clone()
+        size, grad = self._last
+        self.sizes.append(size)
+        if grad is not None:
+            self._sum = grad if self._sum is None else self._sum + grad
 
     def _measure(self, grad):
         if not self._geometry.knows(self._param):
@@ -90,8 +92,8 @@ class _Tap:
         grad, whole = self._param.grad, 0.0
         if self.sizes:
             whole = torch.nan if grad is None else self._measure(grad)
-        if self._kept is not None and grad is not None:
-            whole = torch.where((self._kept != grad).any(), torch.nan, whole)
+        if self._sum is not None and grad is not None:
+            whole = torch.where((self._sum != grad).any(), torch.nan, whole)
         missing = [0.0] * (count - len(self.sizes))
         return [*self.sizes, *map(torch.as_tensor, [*missing, whole])]
 

@@ -1,0 +1,1 @@
+"""Figures of the chapters on your own network, one module a chapter."""
