@@ -4,7 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SITE := _build/.site
-EXECUTED := _build/.executed
 
 files = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' \
 	-not -path '*.egg-info/*' 2>/dev/null)
@@ -64,13 +63,9 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster,classroom]'
 	touch $@
 
-# Every chapter's cached result is stale once the library or an installed version changes.
-$(EXECUTED): $(INSTALLED) tools/execute.py $(filter %.py %.js,$(call files,lib))
-	rm -rf _build/.jupyter_cache
-	mkdir -p _build
-	touch $@
-
-$(SITE): $(EXECUTED) _config.yml _toc.yml tools/site_fixes.py $(call files,chapters)
+# What makes a chapter's cached result stale stands in tools/execute.py.
+$(SITE): $(INSTALLED) _config.yml _toc.yml $(call files,chapters data lib) \
+		tools/execute.py tools/filled.py tools/refresh.py tools/site_fixes.py
 	$(BIN)/python -m tools.execute
 	@echo "Building the site takes about half a minute."
 	$(BIN)/jupyter-book build . --all --quiet --warningiserror --keep-going

@@ -1,19 +1,18 @@
 """Every chapter: its anatomy, its stored results, its time and its memory.
 
-The book's build has executed each chapter once (`tools/execute.py`), through the cache in
-`_build`; nbval executes it once more here and compares.
+The book's build has executed each chapter (`tools/execute.py`) and kept the results in `_build`;
+nbval compares them with what is stored. A chapter that the build has not executed as it is now is
+executed here.
 """
 
 import copy
-import subprocess
-import sys
 
 import nbformat
 import pytest
 from jupyter_cache import get_cache
 
-from tools import anatomy, book, filled, parallel, refresh
-from tools.measure import PeakMemory
+from tests import replay
+from tools import anatomy, book, execute, filled, parallel, refresh
 
 MEMORY = 1.2 * 2**30  # bytes; free Binder's size
 SECONDS = 60  # of one chapter
@@ -28,25 +27,23 @@ chapters = pytest.mark.parametrize(
 )
 
 
-def run_nbval(path, folder):
-    """Execute a copy in `folder` and compare outputs, strictly where every machine agrees on them.
+@pytest.fixture(scope="session")
+def cache():
+    return get_cache(execute.CACHE)
 
-    Captions and alternative texts that code fills in are compared strictly everywhere.
-    """
-    mode = "--nbval" if path.parent.name in anatomy.WITHOUT_TORCH else "--nbval-lax"
-    checked = folder / path.name
-    nbformat.write(filled.with_checks(nbformat.read(path, as_version=4)), checked)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mode, str(checked)]
-    with PeakMemory() as memory:
-        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, timeout=900)
-    return done, memory.peak
+
+@pytest.fixture(scope="session")
+def stale(cache):
+    """Return the chapters that the build has not executed as they are now."""
+    return execute.stale(book.chapters(), cache)
 
 
 @pytest.mark.timeout(1000)
 @chapters
-def test_stored_outputs_and_memory(path, tmp_path):
-    done, peak = run_nbval(path, tmp_path)
-    assert done.returncode == 0, done.stdout
+def test_stored_outputs_and_memory(path, cache, stale, request):
+    done = execute.run(path) if path in stale else execute.cached(path, cache)
+    assert replay.differences(path, done, request.session) == []
+    peak = done.data["peak_bytes"]
     assert peak < MEMORY, f"{peak / 2**20:.0f} MiB"
 
 
@@ -55,13 +52,11 @@ def test_anatomy(path):
     assert anatomy.problems(path) == []
 
 
-def test_run_times_in_the_book():
-    cache = get_cache(book.ROOT / "_build" / ".jupyter_cache")
-    seconds = {}
-    for record in sorted(cache.list_cache_records(), key=lambda record: record.created):
-        seconds[record.uri] = record.data["execution_seconds"]
+def test_run_times_in_the_book(cache):
+    current = {
+        path: execute.cached(path, cache).data["execution_seconds"] for path in book.chapters()
+    }
     assert not cache.list_project_records(), "the site's builder executed a chapter once more"
-    current = {path: seconds[str(path)] for path in book.chapters()}
     assert max(current.values()) < BUSY * SECONDS, current
     for part in {path.parent for path in current}:
         total = sum(time for path, time in current.items() if path.parent == part)
@@ -353,10 +348,11 @@ def wrong_notebook(tmp_path_factory):
     return path
 
 
-def test_a_wrong_stored_output_and_its_memory_are_reported(wrong_notebook, tmp_path):
-    done, peak = run_nbval(wrong_notebook, tmp_path)
-    assert done.returncode == 1 and "mismatch 'stdout'" in done.stdout
-    assert 300 * 2**20 < peak < 600 * 2**20
+def test_a_wrong_stored_output_and_its_memory_are_reported(wrong_notebook, request):
+    done = execute.run(wrong_notebook)
+    (difference,) = replay.differences(wrong_notebook, done, request.session)
+    assert "mismatch 'stdout'" in difference
+    assert 300 * 2**20 < done.data["peak_bytes"] < 600 * 2**20
 
 
 @pytest.fixture
@@ -400,7 +396,7 @@ def test_code_fills_in_claims_and_drops_those_that_are_gone(filled_notebook):
     assert filled.FOUND not in other and "mystnb" not in cell
 
 
-def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, tmp_path):
+def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, request):
     filled = {"caption": "{gain:.1f} times", "alt": "A line at {gain:.1f}."}
     right = {"figure": {"caption": "2.3 times"}, "image": {"alt": "A line at 2.3."}}
     stored = [
@@ -410,22 +406,21 @@ def test_a_stored_text_that_differs_from_code_is_reported(filled_notebook, tmp_p
         {"figure": right["figure"]},
     ]
     path = filled_notebook(*({"filled": filled, "mystnb": layout} for layout in stored))
-    report = run_nbval(path, tmp_path)[0].stdout
-    assert "3 failed, 6 passed" in report
-    report, _, _ = report.partition("short test summary")  # in CI it has the messages once more
-    assert report.count(": the stored caption is not what code gives") == 1
-    assert report.count(": the stored alt is not what code gives") == 2
+    assert replay.differences(path, execute.run(path), request.session) == [
+        "cell 2: the stored caption is not what code gives, '2.3 times': run make refresh",
+        "cell 3: the stored alt is not what code gives, 'A line at 2.3.': run make refresh",
+        "cell 4: the stored alt is not what code gives, 'A line at 2.3.': run make refresh",
+    ]
 
 
-def test_a_stored_claim_that_differs_from_code_is_reported(filled_notebook, tmp_path):
+def test_a_stored_claim_that_differs_from_code_is_reported(filled_notebook, request):
     claims = {"a": "{gain:.1f} times", "b": "{gain:.0f}"}
     stored = [{"a": "2.3 times", "b": "2"}, {"a": "2.4 times", "b": "2"}, {"a": "2.3 times"}]
     path = filled_notebook(*({"claims": claims, filled.FOUND: found} for found in stored))
-    report = run_nbval(path, tmp_path)[0].stdout
-    assert "2 failed, 5 passed" in report
-    report, _, _ = report.partition("short test summary")
-    assert report.count(": the stored claim a is not what code gives") == 1
-    assert report.count(": the stored claim b is not what code gives") == 1
+    assert replay.differences(path, execute.run(path), request.session) == [
+        "cell 2: the stored claim a is not what code gives, '2.3 times': run make refresh",
+        "cell 3: the stored claim b is not what code gives, '2': run make refresh",
+    ]
 
 
 @pytest.mark.parametrize(

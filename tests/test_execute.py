@@ -1,6 +1,7 @@
 """Chapters are executed several at a time, and only when they changed."""
 
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -70,6 +71,58 @@ def test_only_a_chapter_whose_code_changed_is_stale(write, cache):
     assert execute.stale(paths, cache) == []
     write("02_b", "b = 2")
     assert execute.stale(paths, cache) == paths[1:]
+
+
+def test_a_chapter_is_stale_when_what_it_uses_changed(write, cache, monkeypatch):
+    paths = [write("01_a", "a = 1")]
+    execute.execute(paths, cache, 1)
+    assert execute.stale(paths, cache) == []
+    monkeypatch.setattr(execute, "inputs", lambda: "others")
+    assert execute.stale(paths, cache) == paths
+    assert execute.execute(paths, cache, 1) == execute.stale(paths, cache) == []
+
+
+def test_a_result_that_names_nothing_that_it_used_is_stale(write, cache):
+    path = write("01_a", "a = 1")
+    cache.cache_notebook_file(path, check_validity=False)  # as the site's builder would
+    assert execute.stale([path], cache) == [path]
+
+
+@pytest.mark.parametrize(
+    "name", ["lib/a.py", "lib/deep/registry.json", "data/sweeps/cell.json", "tools/filled.py"]
+)
+def test_what_chapters_use_changes_with_a_file(tmp_path, name):
+    file = tmp_path / name
+    seen = [execute.inputs(tmp_path)]
+    file.parent.mkdir(parents=True)
+    for content in ("1", "2"):
+        file.write_text(content)
+        seen.append(execute.inputs(tmp_path))
+    assert len({*seen}) == 3
+    file.unlink()
+    assert execute.inputs(tmp_path) == seen[0]
+
+
+def test_what_chapters_use_changes_with_a_name_but_not_with_what_running_makes(tmp_path):
+    file = tmp_path / "lib" / "a.py"
+    file.parent.mkdir()
+    file.touch()
+    seen = execute.inputs(tmp_path)
+    made = file.parent / "__pycache__" / "a.pyc"
+    made.parent.mkdir()
+    made.touch()
+    assert execute.inputs(tmp_path) == seen
+    file.rename(file.with_suffix(".js"))
+    assert execute.inputs(tmp_path) != seen
+
+
+def test_what_chapters_use_changes_with_a_version(monkeypatch):
+    seen = {execute.inputs()}
+    for version in ("1", "2"):
+        numpy = SimpleNamespace(name="numpy", version=version)
+        monkeypatch.setattr(execute, "distributions", lambda numpy=numpy: [numpy])
+        seen.add(execute.inputs())
+    assert len(seen) == 3
 
 
 def test_a_chapter_that_fails_is_shown_and_the_others_are_stored(write, cache, capsys):

@@ -105,7 +105,7 @@ CASES = {
         cells(),
     ),
     "networks.digits.gradient_noise": lambda draw: draw(SIZES, 1 / SIZES, 1000),
-    "networks.digits.loss_curves": lambda draw: draw({"one": RUN}, 0.2),
+    "networks.digits.loss_curves": lambda draw: draw({"one": RUN, "kfac": RUN}, 0.2),
     "networks.digits.lr_against_batch_size": lambda draw: draw(
         SIZES, dict.fromkeys(METHODS, BAND), dict.fromkeys(METHODS, GOES)
     ),
@@ -114,6 +114,15 @@ CASES = {
     ),
     "networks.digits.steps_against_lr": lambda draw: draw(
         {"one": {"B = 8": (SIZES, FALLS)}}, "rate"
+    ),
+    "networks.kfac.blocks": lambda draw: draw(
+        {"one": np.outer(GOES, GOES), "other": -np.outer(FALLS, FALLS)}
+    ),
+    "networks.kfac.distances": lambda draw: draw(
+        [0, 40], {"first": TWO[:, :2] / 3000}, {"first": TWO[:, :2] / 4000}
+    ),
+    "networks.kfac.shares": lambda draw: draw(
+        GOES, {"start": {"gradient": TWO / 3000, "K-FAC": TWO / 2000}}
     ),
     "networks.tuning.best_of_draws": lambda draw: draw(
         {"B = 8": {"sgd": np.array(BAND)}},

@@ -23,6 +23,7 @@ from batchscaling.training import (
     digits,
     grid,
     heavy_ball,
+    local_steps,
     mlp,
     run_cell,
     simple_cnn,
@@ -95,6 +96,33 @@ def rate(network, model, data, batch_size, trials, steps):
     return 1e6 * np.median(ours), 1e6 * np.median(loops), ratio
 
 
+def workers_rate(workers=16, local=16, every=8, steps=160):
+    """Return microseconds of a round's step of simulated workers and of a loop over them."""
+    data, model, size = digits(), mlp([64, 64, 10]), workers * local
+    # Two trials: a lone one would be computed twice.
+    settings = grid([0, 1], lr=0.01, momentum=0.5)
+    short = {"batch_size": size, "spacing": NEVER, "exchange": local_steps(workers, every)}
+    ours, loops = [], []
+    for _ in range(TURNS):
+        whole = seconds(lambda: train(data, model, heavy_ball, settings, max_steps=steps, **short))
+        start = seconds(lambda: train(data, model, heavy_ball, settings, max_steps=1, **short))
+        ours.append((whole - start) / (steps - 1) / 2)
+        loops.append(seconds(lambda: loop_over_workers(data, workers, local, every)) / every)
+    return 1e6 * np.median(ours), 1e6 * np.median(loops), np.median(np.array(loops) / ours)
+
+
+def loop_over_workers(data, workers, local, every):
+    """Take a round of local steps, one worker after the other, and average the parameters."""
+    networks = [ordinary_mlp() for _ in range(workers)]
+    for network in networks:
+        ordinary_loop(network, data, local, every)
+    with torch.no_grad():
+        for parts in zip(*(network.parameters() for network in networks), strict=True):
+            mean = torch.stack(parts).mean(0)
+            for part in parts:
+                part.copy_(mean)
+
+
 def evaluation_share(steps=1000, **options):
     """Return the part of a run's time that its evaluations take, a median, and that time."""
     trials = Trials(np.zeros(TRIALS, int), {"lr": np.full(TRIALS, 0.01), "momentum": np.zeros(64)})
@@ -143,6 +171,8 @@ def main():
             row = rate(network, model, images(size), batch_size, trials, steps)
             name = f"CNN {size} by {size}, filters {filters}, {trials} trials, B = {batch_size}"
             print(f"{name}:  %7.0f %8.0f %6.2f x" % row)
+    name = "16 workers of the digits MLP, 16 examples each"
+    print(f"{name}:  %7.0f %8.0f %6.2f x" % workers_rate())
     print(f"1,000 steps of {TRIALS} trials, B = 64, and the part of it that evaluations take")
     for name, options in (
         ("every loss", {}),

@@ -15,7 +15,9 @@ METADATA = {
 }
 
 
-TORCH = re.compile(r"^\s*(?:from|import) (?:torch|batchscaling\.(?:training|curvature|practice))\b", re.M)
+TORCH = re.compile(
+    r"^\s*(?:from|import) (?:torch|batchscaling\.(?:training|curvature|practice))\b", re.M
+)
 
 
 def chapters(root=ROOT):

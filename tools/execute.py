@@ -2,57 +2,93 @@
 
     python -m tools.execute
 
-The results go to the cache in `_build`, where the site's builder looks for them.
+The results go to the cache in `_build`, where the site's builder and the tests look for them.
 """
 
+import copy
+import hashlib
 import sys
 import time
+from importlib.metadata import distributions
 
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
 
-from tools import book, parallel
-from tools.refresh import TIMEOUT
+from tools import book, filled, parallel, refresh
+from tools.measure import PeakMemory
 
 CACHE = book.ROOT / "_build" / ".jupyter_cache"
+INPUTS = ("lib", "data", "tools/execute.py", "tools/filled.py", "tools/refresh.py")
+"""What a chapter's results may depend on, besides its own code and installed versions."""
 
 
 def run(path):
     """Execute the chapter at `path`; return what the cache stores of it."""
     notebook = nbformat.read(path, as_version=4)
-    result = single_nb_execution(
-        notebook, cwd=str(path.parent), timeout=TIMEOUT, allow_errors=False
-    )
-    if result.err:
-        raise result.err
-    return CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
+    executed = copy.deepcopy(notebook)
+    start = time.perf_counter()
+    with PeakMemory() as memory:
+        refresh.execute(executed, path.parent)
+    data = {
+        "execution_seconds": time.perf_counter() - start,
+        "peak_bytes": memory.peak,
+        "filled": filled.stored(executed),
+    }
+    # The cache knows a chapter by its code and metadata.
+    for cell, original in zip(executed.cells, notebook.cells, strict=True):
+        cell.metadata = original.metadata
+    return CacheBundleIn(executed, str(path), data=data)
+
+
+def inputs(root=book.ROOT):
+    """Return a digest of the `INPUTS` below `root`, of Python and of all installed versions."""
+    versions = sorted(f"{each.name} {each.version}" for each in distributions())
+    digest = hashlib.sha256("\n".join([sys.version, *versions]).encode())
+    for path in sorted(path for name in INPUTS for path in files(root / name)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def files(path):
+    """Yield the file at `path`, or those below it, without what running or installing made."""
+    if path.is_file():
+        yield path
+    for file in path.rglob("*"):
+        if file.is_file() and not {"__pycache__", "batchscaling.egg-info"} & {*file.parts}:
+            yield file
+
+
+def cached(path, cache):
+    """Return what `cache` holds of the chapter at `path`, as `run` gave it, or None."""
+    try:
+        record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
+    except KeyError:
+        return None
+    return CacheBundleIn(cache.get_cache_bundle(record.pk).nb, str(path), data=record.data)
 
 
 def stale(paths, cache):
-    """Return the chapters of which `cache` holds no result."""
-
-    def known(path):
-        try:
-            return cache.match_cache_notebook(nbformat.read(path, as_version=4))
-        except KeyError:
-            return None
-
-    return [path for path in paths if not known(path)]
+    """Return the chapters of which `cache` holds no result that still counts."""
+    now = inputs()
+    results = {path: cached(path, cache) for path in paths}
+    return [path for path, done in results.items() if not done or done.data.get("inputs") != now]
 
 
 def execute(paths, cache, processes):
     """Execute chapters, store each result in `cache` and say so; return the names that failed."""
-    failed = []
+    failed, now = [], inputs()
     for count, (path, future) in enumerate(parallel.finished(run, paths, processes), 1):
         name = book.name(path)
         if error := future.exception():
             failed.append(name)
             print(f"{name} failed: {type(error).__name__}\n{error}", flush=True)
             continue
-        record = cache.cache_notebook_bundle(future.result(), check_validity=False, overwrite=True)
-        seconds = record.data["execution_seconds"]
+        bundle = future.result()
+        bundle.data["inputs"] = now
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        seconds = bundle.data["execution_seconds"]
         print(f"{count:3} of {len(paths)}: {name}, {seconds:.0f} seconds", flush=True)
     return failed
 

@@ -60,16 +60,20 @@ async def fill(kernel, cell, cell_index, execute_reply):
         raise ValueError(f"cell {cell_index}: {error}") from None
 
 
-def check(what, text, section, name):
-    """Return code that compares a text that code fills in with what is stored."""
-    message = f"the stored {what.removeprefix('filled ')} is not what code gives: run make refresh"
-    return f"assert {section.get(name)!r} == {expression(text)}, {message!r}"
+def stored(notebook):
+    """Return what `notebook` stores of each text that code fills in: cell, what it is, result."""
+    return [
+        [index, what, section.get(name)]
+        for index, cell in enumerate(notebook.cells)
+        for what, _, section, name in texts(cell)
+    ]
 
 
-def with_checks(notebook):
-    """Return `notebook` with a cell after each filled one that compares what is stored."""
-    cells = []
-    for cell in notebook.cells:
-        checks = "\n".join(check(*each) for each in texts(cell))
-        cells += [cell, nbformat.v4.new_code_cell(checks)] if checks else [cell]
-    return nbformat.from_dict({**notebook, "cells": cells})
+def differences(notebook, found):
+    """Return which stored texts of `notebook` are not those that executing it has `found`."""
+    return [
+        f"cell {index}: the stored {what.removeprefix('filled ')} is not what code gives, "
+        f"{right!r}: run make refresh"
+        for (index, what, text), (_, _, right) in zip(stored(notebook), found, strict=True)
+        if text != right
+    ]

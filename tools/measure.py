@@ -1,6 +1,7 @@
 """Measure the memory that the Jupyter kernels started by this process take."""
 
 import threading
+import time
 
 import psutil
 
@@ -12,6 +13,7 @@ class PeakMemory:
     """
 
     INTERVAL = 0.02  # seconds
+    LOOK = 0.2  # seconds after which it looks for new processes, which takes longer
 
     def __enter__(self):
         self.peak = 0
@@ -25,8 +27,11 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self):
+        family, looked = set(), 0.0
         while not self._done.wait(self.INTERVAL):
-            self.peak = max(self.peak, sum(map(resident, kernels())))
+            if time.monotonic() - looked > self.LOOK:
+                family, looked = kernels(), time.monotonic()
+            self.peak = max(self.peak, sum(map(resident, family)))
 
 
 def kernels():

@@ -26,7 +26,6 @@ def execute(notebook, folder):
         kernel_name="python3",
         coalesce_streams=True,
         record_timing=False,
-        store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
     client.on_cell_executed = lambda **executed: filled.fill(client.kc, **executed)

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from batchscaling.classroom.grader import read
-from tests.test_chapters import run_nbval
-from tools import book
+from tests import replay
+from tools import book, execute
 from tools.classroom import generate, master
 
 POINTS = 20
@@ -28,9 +28,8 @@ def files(folder):
 
 
 @masters
-def test_a_master_runs_and_its_solution_passes_its_tests(path, tmp_path):
-    done, _ = run_nbval(path, tmp_path)
-    assert done.returncode == 0, done.stdout
+def test_a_master_runs_and_its_solution_passes_its_tests(path, request):
+    assert replay.differences(path, execute.run(path), request.session) == []
 
 
 @masters

@@ -7,6 +7,7 @@ import pytest
 from batchscaling.training import (
     Trials,
     adam,
+    autoencoder,
     batches,
     digits,
     evaluation_steps,
@@ -14,6 +15,7 @@ from batchscaling.training import (
     grid,
     heavy_ball,
     mlp,
+    pixels_as_labels,
     sgd,
     train,
 )
@@ -41,6 +43,9 @@ BAD = [
     (lambda d, m: mlp(64), "sizes is 64"),
     (lambda d, m: mlp([64, 0, 10]), "sizes[1] is 0"),
     (lambda d, m: mlp([64, 10.0]), "sizes[1] is 10.0"),
+    (lambda d, m: autoencoder([64]), "sizes is (64,)"),
+    (lambda d, m: autoencoder([64, 0]), "sizes[1] is 0"),
+    (lambda d, m: pixels_as_labels(d), "data is 'inputs of torch.float32 of shape (1437, 64)'"),
     (lambda d, m: next(batches(-2, 10, 5)), "seed is -2"),
     (lambda d, m: next(batches(0, 0, 5)), "examples is 0"),
     (lambda d, m: next(batches(0, 10, 11)), "batch_size is 11"),

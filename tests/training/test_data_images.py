@@ -4,12 +4,14 @@ import re
 import struct
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from batchscaling.training.data import (
+    Data,
     FlipCrop,
     cifar10,
     digits,
@@ -17,6 +19,7 @@ from batchscaling.training.data import (
     from_npz,
     images,
     mnist,
+    pixels_as_labels,
 )
 from batchscaling.training.data.base import split
 
@@ -111,6 +114,35 @@ def test_fewer_examples_leave_the_split_as_it_is(small):
     assert torch.equal(few.validation_labels, all_of_them.validation_labels)
     other = mnist(validation=10, seed=4)
     assert not torch.equal(other.validation_labels, all_of_them.validation_labels)
+
+
+def test_the_labels_of_an_autoencoder_are_the_pixels(small):
+    data = mnist(validation=10)
+    found, brightest = pixels_as_labels(data), GREY[data.train_labels.numpy()].max()
+    assert GREY[data.train_labels.numpy()].min() == 0
+    for part in ("train", "validation", "test"):
+        labels = getattr(found, f"{part}_labels")
+        pixels = GREY[getattr(data, f"{part}_labels").numpy()].reshape(len(labels), -1)
+        assert labels.dtype == torch.float32
+        np.testing.assert_allclose(labels, (pixels / brightest).clip(0, 1), atol=1e-6)
+        assert getattr(found, f"{part}_inputs") is getattr(data, f"{part}_inputs")
+
+
+def test_labels_of_coloured_pixels_have_a_scale_for_each_channel():
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.tensor([1.0, 10.0, 0.0]).view(3, 1, 1) * torch.rand(9, 3, 2, 2, generator=rng)
+    found = pixels_as_labels(Data(pixels[:5], torch.arange(5), pixels[5:], torch.arange(4)))
+    assert found.test_labels is None
+    labels = found.train_labels.view(5, 3, -1)
+    assert labels.amin((0, 2)).tolist() == [0, 0, 0]
+    assert labels.amax((0, 2)).tolist() == [1, 1, 0]
+    assert 0 <= found.validation_labels.min() <= found.validation_labels.max() <= 1
+
+
+def test_pixels_that_move_are_no_labels():
+    data = Data(torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.zeros(1, 1, 4, 4), torch.zeros(1))
+    with pytest.raises(ValueError, match=r"^data is .*FlipCrop.*; allowed: images without"):
+        pixels_as_labels(replace(data, augment=FlipCrop()))
 
 
 def test_to_moves_every_tensor(small):

@@ -56,6 +56,8 @@ def trajectory(optimizer, curvature, steps, hyper):
         if optimizer.query is not None:
             point = optimizer.query(params, state, hyper, ())
         grads = {"w": torch.tensor(curvature, dtype=torch.float64) * point["w"]}
+        if optimizer.own is not None:
+            state = optimizer.own(grads, state)
         updates, state = optimizer.update(grads, state, params, hyper)
         params = {"w": params["w"] + updates["w"]}
         path.append(params["w"].numpy())

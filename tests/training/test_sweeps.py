@@ -18,6 +18,8 @@ from batchscaling.training import (
     CellResult,
     Range,
     Trials,
+    autoencoder,
+    bernoulli_cross_entropy,
     draw,
     hyperparameters,
     run_cell,
@@ -167,6 +169,32 @@ def test_the_winner_is_measured_with_seeds_that_did_not_choose_it(record):
         expected = alone(record, best, range(FRESH, FRESH + 5), [measure])[measure]
         limit = LONGEST * np.nanmin(numbers(record["steps"][measure]))
         assert_same_or_late(numbers(record["fresh"][measure]), expected, limit)
+
+
+def test_a_cell_trains_and_measures_by_the_loss_of_its_task(task):
+    data = TINY.load()
+    inputs = data.train_inputs.sigmoid(), data.validation_inputs.sigmoid()
+    names = ("train_inputs", "validation_inputs", "train_labels", "validation_labels")
+    pixels = replace(data, **dict(zip(names, inputs * 2, strict=True)))
+    loss = bernoulli_cross_entropy
+    with_loss = {"load": lambda: pixels, "model": autoencoder([6, 5, 3]), "loss": loss}
+    task(**with_loss, targets={"validation": 4.0})
+    record = run_cell(cell("sgd", 24, trials=4))
+    best, seeds = record["best"]["validation"], np.arange(FRESH, FRESH + 5)
+    trials = Trials(seeds, {"lr": np.full(5, record["hyper"]["lr"][best])})
+    limit = TASKS["tiny"].max_steps(24)
+    options = {"batch_size": 24, "max_steps": limit, "target": 4.0, "loss": loss}
+    alone_again = train(pixels, with_loss["model"], OPTIMIZERS["sgd"], trials, **options)
+    found = numbers(record["fresh"]["validation"])
+    assert np.isfinite(found).any() and found[np.isfinite(found)].min() > 0
+    fastest = np.nanmin(numbers(record["steps"]["validation"]))
+    assert_same_or_late(found, alone_again.crossing("validation"), LONGEST * fastest)
+
+
+def test_an_objective_is_that_of_cross_entropy():
+    for measure in ("objective", "averaged_objective"):
+        with pytest.raises(ValueError, match=r"^loss is .*; allowed: cross_entropy where"):
+            replace(TINY, loss=bernoulli_cross_entropy, targets={measure: 0.1})
 
 
 def test_seeds_of_search_final_and_last_measurement_never_meet(monkeypatch):

@@ -8,6 +8,7 @@ from tiny import TINY
 from batchscaling.training import OPTIMIZERS, TASKS, Range, draw, hyperparameters
 from batchscaling.training.data import describe
 from batchscaling.training.evaluation import MEASURES
+from batchscaling.training.fit import check_fit
 
 EVERY = {**TASKS, "tiny": TINY}
 every_task = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)
@@ -60,16 +61,19 @@ HERE = {row.name for row in describe() if row.present}
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_targets_are_below_the_loss_of_chance(name):
+def test_a_task_fits_together_and_its_targets_are_below_the_loss_of_chance(name):
     if name in FILES and FILES[name] not in HERE:
         pytest.skip(f"needs the files of {FILES[name]}")
     task = EVERY[name]
     data = task.load()
-    classes = int(data.train_labels.max()) + 1
-    params = task.model.init(torch.Generator().manual_seed(0))
-    assert task.model.apply(params, data.validation_inputs[:5]).shape == (5, classes)
+    check_fit(data, task.model, task.loss)
+    rows = task.model.apply(
+        task.model.init(torch.Generator().manual_seed(0)), data.validation_inputs[:5]
+    )
+    # Without a look at the inputs, all classes are as likely, or all pixels grey.
+    chance, _ = task.loss.scores(torch.zeros_like(rows), data.validation_labels[:5])
     assert set(task.targets) <= set(MEASURES)
-    assert all(0 < target < np.log(classes) for target in task.targets.values())
+    assert all(0 < target < chance.mean() for target in task.targets.values())
     assert task.patience >= 1
     # Batches of a sweep are at most the training set.
     assert len(data.train_inputs) > 50

@@ -26,6 +26,7 @@ from batchscaling.training.data import (
     from_npz,
     mnist,
     multi30k,
+    pixels_as_labels,
     tiny_shakespeare,
     wikitext2,
 )
@@ -40,6 +41,7 @@ from batchscaling.training.losses import (
 from batchscaling.training.measure import NoiseHistory, measure_noise
 from batchscaling.training.models import (
     Model,
+    autoencoder,
     from_module,
     lstm,
     mlp,
@@ -64,6 +66,8 @@ from batchscaling.training.optimizers import (
     chain,
     decoupled_weight_decay,
     diagonal_fisher,
+    ema_nesterov,
+    extrap_adam,
     extrap_sgd,
     fix,
     heavy_ball,
@@ -74,6 +78,7 @@ from batchscaling.training.optimizers import (
     layer_rate,
     nesterov,
     nesterov_lookahead,
+    perturbation,
     perturbed,
     sgd,
     weight_decay,
@@ -92,7 +97,7 @@ from batchscaling.training.search import draw, hyperparameters
 from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
-from batchscaling.training.workers import Exchange, local_steps, synchronous
+from batchscaling.training.workers import Exchange, local_steps, outer_steps, synchronous
 
 __all__ = [
     "BatchSizeCurve",
@@ -120,6 +125,7 @@ __all__ = [
     "accumulator",
     "adam",
     "adam_without_momentum",
+    "autoencoder",
     "batches",
     "bernoulli_cross_entropy",
     "bootstrap_interval",
@@ -132,6 +138,8 @@ __all__ = [
     "digits",
     "draw",
     "evaluation_steps",
+    "ema_nesterov",
+    "extrap_adam",
     "extrap_sgd",
     "fashion_mnist",
     "first_crossing",
@@ -167,7 +175,10 @@ __all__ = [
     "nesterov",
     "nesterov_lookahead",
     "per_example_gradients",
+    "outer_steps",
+    "perturbation",
     "perturbed",
+    "pixels_as_labels",
     "resnet",
     "resnet20",
     "resnet32",

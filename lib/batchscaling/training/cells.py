@@ -243,6 +243,7 @@ class _Search:
             max_steps=max_steps,
             target={name: self.task.targets[name] for name in measures or self.task.targets},
             objective=self.task.objective,
+            loss=self.task.loss,
             patience=patience,
             exact=False,
             device=self.device,

@@ -182,7 +182,7 @@ def train(
     check.one_of("precision", precision, PRECISIONS)
     device = check_device(device)
     pieces = check_pieces(at_once, model)
-    hyper = check_hyper(optimizer, schedule, trials, device)
+    hyper = check_hyper(optimizer, schedule, trials, device, exchange)
     check_fit(data, model, loss, measured.losses)
 
     data = data.to(device)
@@ -332,9 +332,11 @@ def _check_targets(target, measures, trials):
     return goals, list(dict.fromkeys(["validation", *named]))
 
 
-def check_hyper(optimizer, schedule, trials, device):
+def check_hyper(optimizer, schedule, trials, device, exchange=None):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
     rules = {**optimizer.hyper, **schedule.hyper}
+    if exchange is not None:
+        rules |= exchange.hyper
     if "decay" in trials.hyper:
         rules.setdefault("decay", partial(check.real, low=0, high=1, high_open=True))
     if set(trials.hyper) != set(rules):

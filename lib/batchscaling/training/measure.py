@@ -142,7 +142,7 @@ class _Norms:
     def __init__(self):
         self._small, self._large = [], []
 
-    def mean(self, grads):
+    def mean(self, grads, step):
         """Return the mean over the workers for each, and record its norm and the mean of theirs."""
         mean = shared_mean(grads)
         self._small.append(_square(grads).mean(1))

@@ -26,12 +26,15 @@ class Rows(NamedTuple):
     average : dict of torch.Tensor
         Averaged parameters; empty if there is no hyperparameter ``decay``.
     hyper : dict of torch.Tensor, each of shape (rows,)
+    outer : any nesting of dicts and tuples of torch.Tensor
+        The exchange's state.
     """
 
     params: dict
     state: Any
     average: dict
     hyper: dict
+    outer: Any
 
 
 class Program:
@@ -81,7 +84,7 @@ class Program:
         hyper : dict of torch.Tensor, each of shape (trials,)
         batch_size : int or BatchSizes
         """
-        trials = at_least_two(np.arange(len(seeds)))
+        trials, exchange = at_least_two(np.arange(len(seeds))), self.exchange
         self.count, self.seeds = len(seeds), seeds[trials].tolist()
         initial = [self.model.init(generator(seed, "init")) for seed in self.seeds]
         params = {name: torch.stack([p[name] for p in initial]) for name in initial[0]}
@@ -90,7 +93,8 @@ class Program:
         )
         hyper = tree_map(self._for_workers, take(hyper, trials))
         average = tree_map(torch.clone, params) if "decay" in hyper else {}
-        self.rows = Rows(params, vmap(self.optimizer.init)(params), average, hyper)
+        outer = {} if exchange is None else self._by_row(exchange.init(self._by_worker(params)))
+        self.rows = Rows(params, vmap(self.optimizer.init)(params), average, hyper, outer)
         examples, draws = len(self.data.train_inputs), self._draws(initial[0])
         self.streams = Streams(self.seeds, examples, batch_size, draws)
 
@@ -126,12 +130,15 @@ class Program:
         batch = self._batch(looks)
         # The workers of a trial go through together.
         examples = self.workers * self.pieces.examples(batch["index"].shape[1])
-        done = []
-        for part in self.pieces.rows(len(self.seeds), examples):
-            part = slice(part.start * self.workers, part.stop * self.workers)
-            rows = take(self.rows._replace(hyper=now), part)
-            done.append(self._stepped(rows, take(batch, part), looks, step))
-        self.rows = join(done)._replace(hyper=hyper)
+        parts = self.pieces.rows(len(self.seeds), examples)
+        every = self.rows._replace(hyper=now)
+        if len(parts) == 1:
+            done = self._stepped(every, batch, looks, step)
+        else:
+            parts = [slice(p.start * self.workers, p.stop * self.workers) for p in parts]
+            some = (self._stepped(take(every, p), take(batch, p), looks, step) for p in parts)
+            done = join(list(some))
+        self.rows = done._replace(hyper=hyper)
 
     def readout(self, *, averaged=False):
         """Return the parameters of each trial that runs, or their averages."""
@@ -156,6 +163,9 @@ class Program:
             if self.exchange is None:
                 return self.optimizer.draw(rng, params, batch_size)
             size = batch_size // self.workers
+            if self.optimizer.shared_draw:
+                drawn = self.optimizer.draw(rng, params, size)
+                return tree_map(lambda t: t.expand(self.workers, *t.shape), drawn)
             each = [self.optimizer.draw(rng, params, size) for _ in range(self.workers)]
             return tree_map(lambda *parts: torch.stack(parts), *each)
 
@@ -182,7 +192,7 @@ class Program:
 
     def _stepped(self, rows, batch, looks, step):
         """Return the rows after a step on a batch."""
-        params, state, average, hyper = rows
+        params, state, average, hyper, outer = rows
         with torch.no_grad():
             point = self._point(rows, batch)
         grads = self._gradients(point, batch)
@@ -191,18 +201,21 @@ class Program:
         with torch.no_grad():
             for look in looks:
                 state = vmap(look.fold)(moments, state, hyper)
+            if self.optimizer.own is not None:
+                state = vmap(self.optimizer.own)(grads, state)
             if self.exchange is not None:
-                grads = self._by_row(self.exchange.gradients(self._by_worker(grads)))
+                grads = self._by_row(self.exchange.gradients(self._by_worker(grads), step + 1))
             updates, state = self.update(grads, state, params, hyper)
             for name, p in params.items():
                 p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
             if self.model.constrain is not None:
                 params = vmap(self.model.constrain)(params)
             if self.exchange is not None:
-                params = self._by_row(self.exchange.params(self._by_worker(params), step + 1))
+                held = [self._by_worker(tree) for tree in (params, outer, hyper)]
+                params, outer = map(self._by_row, self.exchange.params(*held, step + 1))
             if average:
                 average = _averaged(average, params, hyper["decay"])
-        return Rows(params, state, average, hyper)
+        return Rows(params, state, average, hyper, outer)
 
     def _point(self, rows, batch):
         """Return where the gradient is taken."""
@@ -261,11 +274,11 @@ class Program:
         """Return the rows of all workers."""
         return tensor if self.exchange is None else tensor.repeat_interleave(self.workers, 0)
 
-    def _by_worker(self, tensors):
-        return {name: tensor.unflatten(0, (-1, self.workers)) for name, tensor in tensors.items()}
+    def _by_worker(self, tree):
+        return tree_map(lambda tensor: tensor.unflatten(0, (-1, self.workers)), tree)
 
-    def _by_row(self, tensors):
-        return {name: tensor.flatten(0, 1) for name, tensor in tensors.items()}
+    def _by_row(self, tree):
+        return tree_map(lambda tensor: tensor.flatten(0, 1), tree)
 
 
 def _mean(moment, examples, labels):

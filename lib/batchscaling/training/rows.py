@@ -31,8 +31,6 @@ def of_rows(examples, index):
 
 def join(trees):
     """Return the rows of the first tree, then those of the next, and so on."""
-    if len(trees) == 1:
-        return trees[0]
     return tree_map(lambda *parts: torch.cat(parts), *trees)
 
 

@@ -7,8 +7,9 @@ from functools import cached_property, partial
 from batchscaling import _validation as check
 from batchscaling.ranges import Range
 from batchscaling.registry import METHODS
-from batchscaling.training.data import digits, fashion_mnist, mnist
-from batchscaling.training.models import Model, mlp, simple_cnn, softmax_regression
+from batchscaling.training.data import digits, fashion_mnist, mnist, pixels_as_labels
+from batchscaling.training.losses import Loss, bernoulli_cross_entropy, cross_entropy
+from batchscaling.training.models import Model, autoencoder, mlp, simple_cnn, softmax_regression
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import chain, fix, weight_decay
 
@@ -40,6 +41,8 @@ class Task:
         training objective, which is to be convex then.
     least_fresh : float
         The decay of averaged parameters is searched up to 1 minus this.
+    loss : Loss
+        What is trained and evaluated.
     """
 
     load: Callable
@@ -51,6 +54,7 @@ class Task:
     patience: float = 4.0
     weight_decay: float = 0.0
     least_fresh: float = 2**-8
+    loss: Loss = cross_entropy
 
     def __post_init__(self):
         whole, part = (
@@ -59,6 +63,9 @@ class Task:
         )
         check.fields(self, examples=whole, steps=whole, patience=partial(check.real, low=1))
         check.fields(self, weight_decay=check.nonnegative, least_fresh=part)
+
+        if self._needs_objective and self.loss is not cross_entropy:
+            check.reject("loss", "another one", "cross_entropy where a target is an objective's")
 
     def optimizer(self, name):
         """Return one of `OPTIMIZERS`, with the task's weight decay."""
@@ -69,9 +76,13 @@ class Task:
     @cached_property
     def objective(self):
         """The `Objective` of the task's data, or None if no target needs it."""
-        if not any(name.endswith("objective") for name in self.targets):
+        if not self._needs_objective:
             return None
         return Objective.of(self.load(), self.model, self.weight_decay)
+
+    @property
+    def _needs_objective(self):
+        return any(name.endswith("objective") for name in self.targets)
 
     def max_steps(self, batch_size):
         """Return the steps after which a trial of this batch size ends."""
@@ -139,6 +150,16 @@ TASKS = {
     ),
     "fashion-cnn": _cnn(fashion_mnist, 0.3),
     "fashion-cnn-small": _small_cnn(fashion_mnist, 0.55),
+    "mnist-autoencoder": Task(
+        load=lambda: pixels_as_labels(mnist(validation=10_000, size=14)),
+        model=autoencoder([14 * 14, 100, 40, 12]),
+        targets={"validation": 28.0},
+        rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
+        examples=500_000,
+        steps=10_000,
+        patience=2.0,
+        loss=bernoulli_cross_entropy,
+    ),
     "mnist-cnn": _cnn(mnist, 0.06),
     "mnist-cnn-small": _small_cnn(mnist, 0.2),
     "mnist-softmax": _SOFTMAX,

@@ -5,7 +5,8 @@ measured is the method, not a network of machines.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -14,12 +15,16 @@ from batchscaling import _validation as check
 Tensors = Mapping[str, torch.Tensor]
 
 
-def _keep(tensors):
-    return tensors
+def _keep(grads, step):
+    return grads
 
 
-def _same(params, step):
-    return params
+def _no_state(params):
+    return {}
+
+
+def _same(params, state, hyper, step):
+    return params, state
 
 
 def _slices(tensor, workers):
@@ -30,7 +35,8 @@ def _slices(tensor, workers):
 class Exchange:
     """What workers exchange, and when. Each has parameters and an optimizer's state of its own.
 
-    The tensors of `gradients`, `params` and `readout` have the axes (trials, workers, ...).
+    All tensors have the axes (trials, workers, ...), also those of states and hyperparameters.
+    Steps count from 1.
 
     Attributes
     ----------
@@ -39,9 +45,14 @@ class Exchange:
     readout : callable
         ``readout(params)`` returns the parameters that are evaluated, without the axis of workers.
     gradients : callable
-        ``gradients(grads)`` returns what each worker's optimizer gets.
+        ``gradients(grads, step)`` returns what each worker's optimizer gets.
     params : callable
-        ``params(params, step)`` returns the workers' parameters after so many steps, from 1.
+        ``params(params, state, hyper, step)`` returns the workers' parameters after a step, and
+        the new state. `state` is the exchange's own, not the optimizer's.
+    init : callable
+        ``init(params)`` returns the first state: any nesting of dicts and tuples of tensors.
+    hyper : mapping of str to callable
+        The hyperparameters that a trial has beside the optimizer's, as in `Optimizer`.
     split : callable
         ``split(numbers, workers)`` returns a tensor of shape (trials, workers, n / workers, ...)
         of one of shape (trials, n, ...): a batch, or changes of its examples. By default the
@@ -50,8 +61,10 @@ class Exchange:
 
     workers: int
     readout: Callable[[Tensors], Tensors]
-    gradients: Callable[[Tensors], Tensors] = _keep
-    params: Callable[[Tensors, int], Tensors] = _same
+    gradients: Callable[[Tensors, int], Tensors] = _keep
+    params: Callable[[Tensors, Any, Tensors, int], tuple[Tensors, Any]] = _same
+    init: Callable[[Tensors], Any] = _no_state
+    hyper: Mapping[str, Callable[[str, float], float]] = field(default_factory=dict)
     split: Callable[[torch.Tensor, int], torch.Tensor] = _slices
 
     def __post_init__(self):
@@ -87,14 +100,17 @@ def synchronous(workers):
     -------
     Exchange
     """
-    return Exchange(workers, first_worker, gradients=shared_mean)
+    return Exchange(workers, first_worker, gradients=lambda grads, step: shared_mean(grads))
 
 
-def local_steps(workers, every):
+def local_steps(workers, every, *, after=0):
     """Return the exchange of local SGD: workers average their parameters now and then [1]_.
 
     Between averages each worker takes steps of its own, on its slices of the batches. Evaluated is
-    the mean of the parameters. The states of optimizers stay each worker's own.
+    the mean of the parameters. The states of optimizers stay each worker's own: after an average
+    all have the same parameters, but velocities that differ.
+
+    With `after`, it is post-local SGD [2]_: `synchronous` at first, local steps later.
 
     Parameters
     ----------
@@ -102,6 +118,8 @@ def local_steps(workers, every):
         At least 1.
     every : int
         Steps from one average to the next, at least 1.
+    after : int
+        Steps that are synchronous, 0 or more.
 
     Returns
     -------
@@ -115,10 +133,79 @@ def local_steps(workers, every):
     References
     ----------
     .. [1] Stich (2019), Local SGD converges fast and communicates little.
+    .. [2] Lin, Stich, Patel and Jaggi (2020), Don't use large mini-batches, use local SGD.
+    """
+    every, after = check.integer("every", every, 1), check.integer("after", after, 0)
+
+    def gradients(grads, step):
+        return grads if step > after else shared_mean(grads)
+
+    def params(params, state, hyper, step):
+        meet = step > after and (step - after) % every == 0
+        return (shared_mean(params) if meet else params), state
+
+    return Exchange(workers, mean_worker, gradients=gradients, params=params)
+
+
+def outer_steps(workers, every):
+    """Return the exchange in which an outer optimizer moves to where local steps have led.
+
+    Every so many steps, the way from the last meeting to the mean of the workers is taken as if it
+    were a gradient, by Nesterov momentum as in ``torch.optim.SGD``; all workers go on from there.
+    The states of their own optimizers stay each worker's own. Evaluated is the mean of the
+    parameters, also between two meetings.
+
+    Trials have the hyperparameters ``outer_lr`` and ``outer_momentum``. With Adam and weight decay
+    inside, it is DiLoCo [1]_; with one worker and no outer momentum, Lookahead [2]_; with the outer
+    rate 1 and no outer momentum, `local_steps`.
+
+    Parameters
+    ----------
+    workers : int
+        At least 1.
+    every : int
+        Steps from one meeting to the next, at least 1.
+
+    Returns
+    -------
+    Exchange
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+
+    References
+    ----------
+    .. [1] Douillard et al. (2023), DiLoCo: distributed low-communication training of language
+       models.
+    .. [2] Zhang, Lucas, Hinton and Ba (2019), Lookahead optimizer: k steps forward, 1 step back.
     """
     every = check.integer("every", every, 1)
 
-    def params(params, step):
-        return params if step % every else shared_mean(params)
+    def init(params):
+        return {
+            "start": {name: p.clone() for name, p in params.items()},
+            "velocity": {name: torch.zeros_like(p) for name, p in params.items()},
+        }
 
-    return Exchange(workers, mean_worker, params=params)
+    def params(params, state, hyper, step):
+        if step % every:
+            return params, state
+        mean, velocity, start = shared_mean(params), {}, {}
+        for name, old in state["start"].items():
+            momentum, rate = (_column(hyper[f"outer_{n}"], old) for n in ("momentum", "lr"))
+            way = old - mean[name]
+            velocity[name] = momentum * state["velocity"][name] + way
+            start[name] = old - rate * (way + momentum * velocity[name])
+        # The workers change their parameters in place.
+        own = {name: p.clone() for name, p in start.items()}
+        return own, {"start": start, "velocity": velocity}
+
+    rules = {"outer_lr": check.positive, "outer_momentum": check.below_one}
+    return Exchange(workers, mean_worker, params=params, init=init, hyper=rules)
+
+
+def _column(numbers, like):
+    """Return one number for each worker, with the axes of `like`."""
+    return numbers.reshape(*numbers.shape, *[1] * (like.ndim - 2))

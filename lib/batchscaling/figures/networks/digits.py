@@ -5,6 +5,7 @@ import numpy as np
 
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
+from batchscaling.registry import METHODS
 
 _NAMES = {"SGD": "SGD", "HeavyBall": "heavy ball"}
 
@@ -45,7 +46,7 @@ def loss_curves(results, target):
     Parameters
     ----------
     results : dict of str to TrialResults
-        At most four.
+        By label, at most four; methods of sweeps, such as "heavy_ball", have their own look.
     target : float
         Drawn as a line.
 
@@ -55,6 +56,8 @@ def loss_curves(results, target):
     """
     figure, axes = plt.subplots()
     for (label, result), style in zip(results.items(), FAMILY, strict=False):
+        if label in METHODS:
+            style, label = look(label, marker=False), METHODS[label].label
         axes.plot([], [], **style, label=label)
         axes.plot(result.steps, result.loss.T, **style, linewidth=1.2)
     axes.axhline(target, color=LIMIT, linewidth=1, linestyle="--")

@@ -2,7 +2,14 @@
 
 from batchscaling.training.data.augment import FlipCrop
 from batchscaling.training.data.base import Data
-from batchscaling.training.data.images import cifar10, digits, fashion_mnist, from_npz, mnist
+from batchscaling.training.data.images import (
+    cifar10,
+    digits,
+    fashion_mnist,
+    from_npz,
+    mnist,
+    pixels_as_labels,
+)
 from batchscaling.training.data.order import Streams, batches, generator
 from batchscaling.training.data.registry import DataError, DataSet, describe, fetch, fetch_all
 from batchscaling.training.data.text import multi30k, tiny_shakespeare, wikitext2
@@ -24,6 +31,7 @@ __all__ = [
     "generator",
     "mnist",
     "multi30k",
+    "pixels_as_labels",
     "tiny_shakespeare",
     "wikitext2",
 ]

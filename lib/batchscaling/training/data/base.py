@@ -16,7 +16,7 @@ class Data:
     Inputs are float32 of shape (examples, features) or (examples, channels, height, width) for
     images, and int64 of shape (examples, length) for text. Labels are int64: of shape (examples,)
     for classification, (examples, length) for sequences. Label -1 marks a position that does not
-    count.
+    count. Labels that are numbers are float32, of the shape of the model's outputs.
 
     Attributes
     ----------

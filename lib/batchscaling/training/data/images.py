@@ -4,6 +4,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -224,6 +225,44 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
         allowed = "numbers for validation that float32 holds at the scale of those for training"
         _refuse(path, "images", images, allowed)
     return data
+
+
+def pixels_as_labels(data):
+    """Return the data for an autoencoder: the labels of an image are its own pixels.
+
+    Labels go from 0 to 1, the smallest and the largest pixel of a channel among the training
+    images. Pixels of other images are clipped there. So `bernoulli_cross_entropy` takes them.
+
+    Parameters
+    ----------
+    data : Data
+        Images, without augmentation.
+
+    Returns
+    -------
+    Data
+        Labels are float32, of shape (examples, channels * height * width).
+
+    Raises
+    ------
+    ValueError
+        If the inputs are no images, or are augmented.
+    """
+    if data.augment is not None:
+        check.reject("data", f"one with {data.augment}", "images without augmentation")
+    images = data.train_inputs
+    if images.ndim != 4 or not images.is_floating_point():
+        found = f"inputs of {images.dtype} of shape {tuple(images.shape)}"
+        check.reject("data", found, "images, float32 of shape (n, channels, height, width)")
+    low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
+    scale = torch.where(high > low, high - low, 1)
+    parts = [part for part in ("train", "validation", "test") if _inputs(data, part) is not None]
+    scaled = {part: ((_inputs(data, part) - low) / scale).clamp(0, 1) for part in parts}
+    return replace(data, **{f"{part}_labels": y.flatten(1) for part, y in scaled.items()})
+
+
+def _inputs(data, part):
+    return getattr(data, f"{part}_inputs")
 
 
 def _check_images(path, images):

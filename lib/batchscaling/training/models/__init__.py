@@ -3,7 +3,7 @@
 from batchscaling.training.models.base import Model
 from batchscaling.training.models.cnn import simple_cnn
 from batchscaling.training.models.lstm import lstm
-from batchscaling.training.models.mlp import mlp
+from batchscaling.training.models.mlp import autoencoder, mlp
 from batchscaling.training.models.module import from_module
 from batchscaling.training.models.resnet import resnet, resnet8, resnet20, resnet32
 from batchscaling.training.models.softmax import softmax_regression
@@ -13,6 +13,7 @@ from batchscaling.training.models.wide_resnet import wide_resnet
 
 __all__ = [
     "Model",
+    "autoencoder",
     "from_module",
     "lstm",
     "mlp",

@@ -4,13 +4,15 @@ from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
 from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, weights_only
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
+from batchscaling.training.optimizers.ema_nesterov import ema_nesterov
+from batchscaling.training.optimizers.extrap_adam import extrap_adam
 from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
 from batchscaling.training.optimizers.nesterov_lookahead import nesterov_lookahead
-from batchscaling.training.optimizers.perturbed import perturbed
+from batchscaling.training.optimizers.perturbed import perturbation, perturbed
 from batchscaling.training.optimizers.sgd import sgd
 from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay, weight_decay
 
@@ -23,6 +25,8 @@ __all__ = [
     "chain",
     "decoupled_weight_decay",
     "diagonal_fisher",
+    "ema_nesterov",
+    "extrap_adam",
     "extrap_sgd",
     "fix",
     "heavy_ball",
@@ -33,6 +37,7 @@ __all__ = [
     "layer_rate",
     "nesterov",
     "nesterov_lookahead",
+    "perturbation",
     "perturbed",
     "sgd",
     "weight_decay",

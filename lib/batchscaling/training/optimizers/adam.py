@@ -23,7 +23,7 @@ def _init_without_momentum(params):
 
 def _update_without_momentum(grads, state, params, hyper):
     state = _advance(grads, state, hyper)
-    return _updates(grads, hyper["lr"], state, hyper), state
+    return step(grads, hyper["lr"], state, hyper), state
 
 
 def _init(params):
@@ -34,7 +34,7 @@ def _update(grads, state, params, hyper):
     mean = _average(state["mean"], grads, hyper["beta1"])
     state = _advance(grads, state, hyper)
     lr = hyper["lr"] / _bias_correction(hyper["beta1"], state["step"])
-    return _updates(mean, lr, state, hyper), {**state, "mean": mean}
+    return step(mean, lr, state, hyper), {**state, "mean": mean}
 
 
 def _advance(grads, state, hyper):
@@ -62,8 +62,8 @@ def _bias_correction(beta, step):
     return -torch.expm1(step * torch.log(beta))
 
 
-def _updates(mean, lr, state, hyper):
-    """Return ``-lr * mean / (sqrt(corrected square) + epsilon)``.
+def step(mean, lr, state, hyper):
+    """Return ``-lr * mean / (sqrt(corrected square) + epsilon)``, zero where mean and square are.
 
     The correction, and the scale of the squares, are moved from the tensors to the scalars.
     """

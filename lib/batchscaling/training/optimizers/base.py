@@ -69,6 +69,12 @@ class Optimizer:
         ``draw(rng, params, batch_size)`` returns the random numbers of a step, which `query` gets
         as `drawn`: tensors on the CPU in any nesting of dicts and tuples. `rng` is of the trial's
         own seed; of `params`, only names, shapes and types count.
+    shared_draw : bool
+        Whether the workers of a trial share one draw; otherwise each has its own.
+    own : callable, optional
+        ``own(grads, state)`` returns the state, with what a worker keeps of its own gradient. It
+        comes before `update`, which gets what the workers made of all their gradients. Without
+        workers both are the same.
     looks : tuple of Look
         When to look at the layers, and what to do then.
     """
@@ -78,6 +84,8 @@ class Optimizer:
     hyper: Mapping[str, Callable[[str, float], float]]
     query: Callable[[Tensors, Any, Tensors, Any], Tensors] | None = None
     draw: Callable[[torch.Generator, Tensors, int], Any] | None = None
+    shared_draw: bool = False
+    own: Callable[[Tensors, Any], Any] | None = None
     looks: tuple[Look, ...] = ()
 
 
@@ -139,6 +147,7 @@ def chain(*optimizers):
 
     The gradient is taken where the last part's query leads from where the part before it led, and
     so on from the parameters. Each part gets the numbers that it drew, and looks when it wants to.
+    What a part keeps of a worker's own gradient is that of the loss, whatever its place.
 
     Parameters
     ----------
@@ -153,13 +162,17 @@ def chain(*optimizers):
     Raises
     ------
     ValueError
-        If there is none, one is not an `Optimizer`, or two share the name of a hyperparameter.
+        If there is none, one is not an `Optimizer`, two share the name of a hyperparameter, or
+        workers share the draws of one part and not those of another.
     """
     if not optimizers:
         check.reject("optimizers", optimizers, "one or more")
     for i, optimizer in enumerate(optimizers):
         _require_optimizer(f"optimizers[{i}]", optimizer)
     hyper = join_hyper("optimizers", optimizers)
+    shared = {optimizer.shared_draw for optimizer in optimizers if optimizer.draw is not None}
+    if len(shared) > 1:
+        check.reject("optimizers", optimizers, "parts whose draws are all shared, or none of them")
 
     def init(params):
         return tuple(optimizer.init(params) for optimizer in optimizers)
@@ -185,8 +198,28 @@ def chain(*optimizers):
 
     looks = (_of_part(i, look) for i, part in enumerate(optimizers) for look in part.looks)
     asks = any(optimizer.query is not None for optimizer in optimizers)
-    # Without a query there is nobody to use what is drawn.
-    return Optimizer(init, update, hyper, *((query, draw) if asks else (None, None)), tuple(looks))
+    return Optimizer(
+        init,
+        update,
+        hyper,
+        query=query if asks else None,
+        draw=draw if asks else None,  # without a query there is nobody to use what is drawn
+        shared_draw=shared == {True},
+        own=_own_of_parts(optimizers),
+        looks=tuple(looks),
+    )
+
+
+def _own_of_parts(optimizers):
+    """Return what a chain keeps of a worker's own gradient; None if no part keeps anything."""
+
+    def own(grads, state):
+        return tuple(
+            mine if optimizer.own is None else optimizer.own(grads, mine)
+            for optimizer, mine in zip(optimizers, state, strict=True)
+        )
+
+    return own if any(optimizer.own is not None for optimizer in optimizers) else None
 
 
 def _of_part(i, look):
@@ -299,12 +332,16 @@ def weights_only(part):
     def draw(rng, params, batch_size):
         return part.draw(rng, weights(params), batch_size)
 
+    def own(grads, state):
+        return part.own(weights(grads), state)
+
     return replace(
         part,
         init=init,
         update=update,
         query=None if part.query is None else query,
         draw=None if part.draw is None else draw,
+        own=None if part.own is None else own,
     )
 
 

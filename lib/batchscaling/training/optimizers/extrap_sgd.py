@@ -18,10 +18,14 @@ def _query(params, state, hyper, drawn):
     return {name: torch.addcmul(p, back, state["slope"][name]) for name, p in ahead.items()}
 
 
+def _own(grads, state):
+    return {**state, "slope": grads}
+
+
 def _update(grads, state, params, hyper):
     momentum, rate, before = hyper["momentum"], -hyper["lr"], state["velocity"]
     velocity = {n: torch.addcmul(momentum * before[n], rate, g) for n, g in grads.items()}
-    return velocity, {"velocity": velocity, "slope": grads}
+    return velocity, {**state, "velocity": velocity}
 
 
 extrap_sgd = Optimizer(
@@ -29,11 +33,13 @@ extrap_sgd = Optimizer(
     _update,
     {"lr": check.positive, "momentum": check.below_one, "extrapolation": check.nonnegative},
     query=_query,
+    own=_own,
 )
 """Nesterov momentum whose gradient is taken one extrapolation step ahead.
 
 The gradient g is taken at w + momentum v - extrapolation g_before, zero at first. Then v' =
-momentum v - lr g and w' = w + v'. With extrapolation 0 it is `nesterov_lookahead`.
+momentum v - lr g and w' = w + v'. With extrapolation 0 it is `nesterov_lookahead`. Each of several
+workers extrapolates along the gradient of its own last batch, and g is the mean of all.
 
 Lin et al. (2020), Extrapolation for large-batch training in deep learning, algorithm 1.
 """
