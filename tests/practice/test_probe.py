@@ -82,6 +82,21 @@ def test_a_probe_sees_the_gradients_of_single_examples(chunk):
     assert (found.trace, found.signal) == pytest.approx((exact.trace, exact.signal), rel=1e-3)
 
 
+def test_coordinates_without_a_gradient_until_now_do_not_count_for_adam():
+    """One over epsilon would make them ten thousand times as long as the others."""
+    torch.manual_seed(0)
+    model = nn.Linear(5, 5, bias=False)
+    optimizer = torch.optim.Adam(model.parameters())
+    inputs, labels = examples(20)
+    cross_entropy(model(inputs * torch.tensor([0, 1, 1, 1, 1])), labels).backward()
+    optimizer.step()
+    found = NoiseMeter(model, optimizer, geometry="adam").probe(cross_entropy, inputs, labels)
+    gradients = rows(model, inputs, labels, [model.weight]).reshape(20, 5, 5)[:, :, 1:]
+    square = optimizer.state[model.weight]["exp_avg_sq"].double().numpy()[:, 1:] / (1 - 0.999)
+    lengths = (gradients / np.sqrt(np.sqrt(square) + 1e-8)).reshape(20, -1)
+    assert found.trace == pytest.approx(gradient_noise(lengths).trace, rel=1e-3)
+
+
 def test_batch_normalisation_is_that_of_evaluation_and_no_gradient_is_no_number():
     model, _ = trained(Everything)
     model.drop.p = 0.0

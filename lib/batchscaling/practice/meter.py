@@ -114,7 +114,7 @@ class NoiseMeter:
         That is before `GradScaler.unscale_`, before gradients are clipped, and before the
         optimizer's step. A step is left out where ``param.grad`` is not the sum of the gradients
         since the last call, be it that they were changed, not set to zero, or that a call is
-        missing. With a `DistributedDataParallel` this is not noticed.
+        missing. One small parameter is looked at; with a `DistributedDataParallel` none is.
 
         Parameters
         ----------

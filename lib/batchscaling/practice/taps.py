@@ -19,7 +19,7 @@ class Taps:
         smallest = min(params, key=torch.numel)
         self._taps = [_Tap(p, geometry, watch=watch and p is smallest) for p in params]
         self._order = geometry.order
-        self._member = _membership([len(group) for group in groups]).to(params[0].device)
+        self._member = _membership([len(group) for group in groups], params[0].device)
         self.start(active=True)
 
     @property
@@ -98,8 +98,9 @@ class _Tap:
         return [*self.sizes, *map(torch.as_tensor, [*missing, whole])]
 
 
-def _membership(lengths):
+def _membership(lengths, device):
     """Return which of the parameters belongs to which group, and at the end to all: a matrix."""
     groups = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     member = groups == torch.arange(len(lengths))[:, None]
-    return torch.cat([member, torch.ones_like(member[:1])]).to(torch.float64)
+    real = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+    return torch.cat([member, torch.ones_like(member[:1])]).to(device, real)
