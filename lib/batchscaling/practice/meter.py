@@ -152,7 +152,8 @@ class NoiseMeter:
         NoiseReading
             It cannot tell after fewer than three steps, or where signal or noise is not clear of
             zero. The interval takes steps as independent, and unchanging within the reach of the
-            averages.
+            averages. Where nearly all such readings cannot tell, those that can are a selection,
+            and their intervals hold the truth less often.
 
         Raises
         ------
