@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 
 from batchscaling.training import Cell, run_sweep
 from batchscaling.training import sweeps as module
@@ -28,12 +29,13 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that workers find `tiny`
+        # So that workers and the command find `tiny`.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+        yield cluster
+        cluster.shutdown()
     assert not ray.is_initialized()
 
 
@@ -48,7 +50,7 @@ def cells(tiny_task):
 
 
 def logged(log, hang, head=None):
-    """Return `run_cell` for workers, which know no task "tiny", that writes down what it does.
+    """Return `run_cell` for workers, that writes down what it does.
 
     Parameters
     ----------
@@ -63,9 +65,8 @@ def logged(log, hang, head=None):
     def run(cell, *, device):
         import tiny
 
-        from batchscaling.training import TASKS, cells
+        from batchscaling.training import cells
 
-        TASKS["tiny"] = tiny.TINY
         train, trained = cells.train, []
         first = not list(log.glob(f"*-{cell.file}"))
         (log / f"{time.time_ns()}-{os.getpid()}-{cell.file}").touch()
@@ -80,7 +81,7 @@ def logged(log, hang, head=None):
 
         cells.train = slow_train
         try:
-            return cells.run_cell(cell, device=device)
+            return tiny.run_cell(cell, device=device)
         finally:
             cells.train = train
 
@@ -173,13 +174,22 @@ def test_a_cell_goes_on_elsewhere_when_its_node_dies(cluster, cells, tmp_path, m
     assert sorted(len(starts(log, cell)) for cell in pair) == [1, 2]
 
 
-def test_ctrl_c_loses_only_cells_in_flight(address, tmp_path):
-    sizes = [128, 256, 512]
+COMMAND = """
+import tiny
+from batchscaling.training import sweeps
+
+sweeps.run_cell = tiny.run_cell
+tiny.TASKS["tiny"] = tiny.TINY
+tiny.main()
+"""
+
+
+def test_ctrl_c_loses_only_cells_in_flight(address, cells, tmp_path, monkeypatch):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    command = [sys.executable, "-m", "batchscaling", "sweep", "--task=digits-mlp"]
-    command += ["--optimizer=sgd", "--batch-size", *map(str, sizes), *options]
+    command = [sys.executable, "-c", COMMAND, "sweep", "--task=tiny", "--optimizer=sgd"]
+    command += ["--batch-size", *map(str, SIZES), *options, f"--out={tmp_path}"]
     process = subprocess.Popen(
-        [*command, f"--out={tmp_path}", f"--ray={address}"],
+        [*command, f"--ray={address}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -196,8 +206,8 @@ def test_ctrl_c_loses_only_cells_in_flight(address, tmp_path):
     assert "Traceback" not in out + err
 
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert 1 <= len(before) < len(sizes), "the sweep was over before it could be stopped"
-    cells = [Cell("digits-mlp", "sgd", size, **SMALL) for size in sizes]
+    assert 1 <= len(before) < len(SIZES), "the sweep was over before it could be stopped"
+    monkeypatch.setattr(module, "run_cell", tiny.run_cell)
     paths = run_sweep(cells, tmp_path, ray=address, progress=False)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert all(path.read_bytes() == content for path, content in before.items())

@@ -6,7 +6,7 @@ Processes that a sweep starts import this file again, and so know the task too.
 import torch
 
 from batchscaling.__main__ import main
-from batchscaling.training import TASKS, Data, Range, Task, mlp
+from batchscaling.training import TASKS, Data, Range, Task, cells, mlp
 
 FEATURES, CLASSES, TRAIN, VALIDATION = 6, 3, 96, 48
 
@@ -31,6 +31,14 @@ TINY = Task(
     examples=800,
     steps=40,
 )
+
+
+
+def run_cell(cell, *, device):
+    """Run a cell in a worker of a cluster, which knows no task "tiny" yet."""
+    TASKS["tiny"] = TINY
+    return cells.run_cell(cell, device=device)
+
 
 if __name__ in ("__main__", "__mp_main__"):
     TASKS["tiny"] = TINY
