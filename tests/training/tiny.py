@@ -33,7 +33,6 @@ TINY = Task(
 )
 
 
-
 def run_cell(cell, *, device):
     """Run a cell in a worker of a cluster, which knows no task "tiny" yet."""
     TASKS["tiny"] = TINY
