@@ -88,6 +88,8 @@ class Visit:
         self.page.on("requestfailed", lambda request: self.troubles.append(f"lost: {request.url}"))
         self.page.on("response", self._note_response)
         self.page.goto(f"{address}/{path}", wait_until="networkidle")
+        # A theme that fades in would be measured half-way, on a busy machine.
+        self.page.add_style_tag(content="* {transition: none !important}")
 
     def __enter__(self):
         return self
