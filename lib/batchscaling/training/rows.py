@@ -35,8 +35,8 @@ def join(trees):
 
 
 def column(numbers, like):
-    """Return one number for each row, with the axes of `like`."""
-    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+    """Return numbers of the first axes of `like`, with all its axes."""
+    return numbers.reshape(*numbers.shape, *[1] * (like.ndim - numbers.ndim))
 
 
 def at_least_two(rows):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from batchscaling import _validation as check
+from batchscaling.training.rows import column
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -194,7 +195,7 @@ def outer_steps(workers, every):
             return params, state
         mean, velocity, start = shared_mean(params), {}, {}
         for name, old in state["start"].items():
-            momentum, rate = (_column(hyper[f"outer_{n}"], old) for n in ("momentum", "lr"))
+            momentum, rate = (column(hyper[f"outer_{n}"], old) for n in ("momentum", "lr"))
             way = old - mean[name]
             velocity[name] = momentum * state["velocity"][name] + way
             start[name] = old - rate * (way + momentum * velocity[name])
@@ -204,8 +205,3 @@ def outer_steps(workers, every):
 
     rules = {"outer_lr": check.positive, "outer_momentum": check.below_one}
     return Exchange(workers, mean_worker, params=params, init=init, hyper=rules)
-
-
-def _column(numbers, like):
-    """Return one number for each worker, with the axes of `like`."""
-    return numbers.reshape(*numbers.shape, *[1] * (like.ndim - 2))
