@@ -127,7 +127,7 @@ def test_page_and_all_on_it_fit_a_phone(opened):
 def test_search_finds_pages(visit, served):
     with visit("search.html?q=momentum", served=served) as seen:
         results = seen.page.locator("#search-results li")
-        results.last.wait_for()
+        results.nth(10).wait_for()  # they come one after the other
         seen.page.wait_for_load_state("networkidle")
         assert results.count() > 10
         assert (seen.page.locator("#search-results .context").count() > 0) == served

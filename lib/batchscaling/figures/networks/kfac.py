@@ -54,10 +54,8 @@ def distances(steps, found, nearest):
     figure, axes = plt.subplots()
     for (layer, values), style, marker in zip(found.items(), FAMILY[1::2], MARKERS, strict=False):
         for rows, end, line in ((values, "K-FAC", "-"), (nearest[layer], "nearest product", ":")):
-            middle = rows.mean(0)
-            bars = [middle - rows.min(0), rows.max(0) - middle]
-            axes.errorbar(range(len(steps)), middle, bars, color=style["color"], linestyle=line,
-                          marker=marker, capsize=3, label=f"{layer}, {end}")  # fmt: skip
+            look_of = {"color": style["color"], "linestyle": line, "marker": marker}
+            _means(axes, range(len(steps)), rows, **look_of, label=f"{layer}, {end}")
     axes.set_xticks(range(len(steps)), labels=steps)
     axes.set(xlabel="step of gradient descent", ylabel="distance / norm of the block", ylim=(0, 1))
     axes.legend(ncols=2)
@@ -80,10 +78,14 @@ def shares(damping, panels):
     figure, row = plt.subplots(1, len(panels), sharey=True, squeeze=False)
     for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
         for name, rows in lines.items():
-            middle = rows.mean(0)
-            bars = [middle - rows.min(0), rows.max(0) - middle]
-            axes.errorbar(damping, middle, bars, **_DIRECTIONS[name], capsize=3, label=name)
+            _means(axes, damping, rows, **_DIRECTIONS[name], label=name)
         axes.set(title=title, xscale="log", xlabel="damping", ylim=(0, 1))
     row[0, 0].set_ylabel("part of the best fall")
     figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return finish(figure)
+
+
+def _means(axes, places, rows, **style):
+    """Draw the mean of rows, with bars from the smallest to the largest."""
+    middle = rows.mean(0)
+    axes.errorbar(places, middle, [middle - rows.min(0), rows.max(0) - middle], capsize=3, **style)
