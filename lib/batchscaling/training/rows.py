@@ -26,7 +26,8 @@ def of_rows(examples, index):
     """
     if index.stride(0):
         return examples[index]
-    return take(examples, index[0]).expand(len(index), -1, *examples.shape[1:])
+    shared = examples.index_select(0, index[0])  # twice as fast as examples[index[0]]
+    return shared.expand(len(index), -1, *examples.shape[1:])
 
 
 def join(trees):
