@@ -205,12 +205,12 @@ def forked(log, *arguments, workers=2, changes=None, before=bool):
     return [process.exitcode for process in processes]
 
 
-def agent(function, *arguments, restarts=0):
-    """Let the agent of torchrun run a function in two forks."""
+def agent(function, *arguments, workers=2, restarts=0):
+    """Let the agent of torchrun run a function in forks."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=2,
+        nproc_per_node=workers,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
@@ -238,8 +238,8 @@ BAD = {
 
 def die_and_disagree(folder):
     """Train in forks that die, go on, and disagree; store how they ended."""
-    (folder / "2").mkdir()
-    agent(train_all, folder / "2")
+    (folder / "4").mkdir()
+    agent(train_all, folder / "4", workers=4)
     local, late = ("--exchange=mortal", "--every=4", "--after=22"), "--after=99"
     ended = {"whole": forked(folder / "whole.log", *local, late, f"--out={folder}/whole.json")}
     ended["killed"] = forked(folder / "killed.log", *local, f"--out={folder}/killed.json")

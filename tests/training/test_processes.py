@@ -23,10 +23,10 @@ def forks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    """Return the folder of what four processes of torchrun have left."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return ran(tmp_path_factory.mktemp("four"), *torchrun, "--nproc-per-node=4")
+def torchrun(tmp_path_factory):
+    """Return the folder of what two processes of torchrun have left."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return ran(tmp_path_factory.mktemp("torchrun"), *command, "--nproc-per-node=2")
 
 
 def ran(folder, *command):
@@ -55,23 +55,23 @@ def assert_same(folder, name, workers):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_are_two_simulated_workers(forks, name):
-    assert_same(forks / "2", name, 2)
+def test_two_processes_of_torchrun_are_two_simulated_workers(torchrun, name):
+    assert_same(torchrun, name, 2)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_four_processes_of_torchrun_are_four_simulated_workers(four, name):
-    assert_same(four, name, 4)
+def test_four_processes_are_four_simulated_workers(forks, name):
+    assert_same(forks / "4", name, 4)
 
 
 MEANS = {"local_sgd": 12, "local_adam": 12, "lookahead": 10, "diloco": 10}
 MEANS |= dict.fromkeys(["post_local_sgd", "extrap_sgd_then_local"], 20 + 7)
 
 
-@pytest.mark.parametrize("folder", ["forks", "four"])
+@pytest.mark.parametrize("folder", ["forks", "torchrun"])
 def test_a_step_takes_one_mean_where_workers_meet_and_extrapolation_none(request, folder):
     folder = request.getfixturevalue(folder)
-    folder = folder / "2" if (folder / "2").exists() else folder
+    folder = folder / "4" if (folder / "4").exists() else folder
     counts = json.loads((folder / "counts.json").read_text())
     numbers = 6 * 8 + 8 + 8 * 3 + 3
     for name, (means, sent) in counts.items():
