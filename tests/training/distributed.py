@@ -29,6 +29,7 @@ from batchscaling.training import (
     ema_nesterov,
     extrap_adam,
     extrap_sgd,
+    gradient_perturbed,
     grid,
     heavy_ball,
     kfac,
@@ -72,6 +73,7 @@ CASES = {
         NOISY,
         synchronous,
     ),
+    "of_another_batch": (chain(gradient_perturbed, nesterov_lookahead), AHEAD, synchronous),
     "extrap_adam": (extrap_adam, {"lr": 0.01, "extrapolation": 0.01, **ADAM}, synchronous),
     "ema_nesterov": (
         ema_nesterov,

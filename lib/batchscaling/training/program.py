@@ -11,6 +11,7 @@ from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+from batchscaling.training.optimizers.base import AnotherBatch
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
 from batchscaling.training.workers import ALL_HELD
@@ -240,9 +241,19 @@ class Program:
         """Return where the gradient is taken."""
         if self.optimizer.query is None:
             return rows.params
-        return vmap(self.optimizer.query)(
-            rows.params, rows.state, rows.hyper, batch.get("drawn", ())
+        drawn = tree_map(
+            lambda leaf: self._of_another(leaf, rows.params) if _is_another(leaf) else leaf,
+            batch.get("drawn", ()),
+            is_leaf=_is_another,
         )
+        return vmap(self.optimizer.query)(rows.params, rows.state, rows.hyper, drawn)
+
+    @torch.enable_grad()
+    def _of_another(self, drawn, params):
+        """Return every row's gradient of another batch."""
+        examples = len(self.data.train_inputs)
+        index = (drawn.places * examples).long().clamp_(max=examples - 1)
+        return self._gradients(params, {"index": index})
 
     def _gradients(self, params, batch):
         """Return every row's gradient of its mean loss, zero where no label counts.
@@ -305,6 +316,10 @@ class Program:
 
     def _by_row(self, tree):
         return tree_map(lambda tensor: tensor.flatten(0, 1), tree)
+
+
+def _is_another(drawn):
+    return isinstance(drawn, AnotherBatch)
 
 
 def _mean(moment, examples, labels):
