@@ -218,6 +218,7 @@ def test_data_lists_what_can_be_had(capsys, monkeypatch):
         ([*JOB, *SGD, "--steps=0"], ["steps is 0", "allowed: "]),
         ([*JOB, *SGD, "--seeds=-1"], ["seeds is -1", "allowed: "]),
         ([*JOB, *SGD, "--after=3"], ["after is 3", "allowed: nothing, for synchronous"]),
+        ([*JOB, *SGD, "--exchange=local_steps"], ["every is None", "for local_steps"]),
         ([*JOB, *SGD, "--hyper", "lr=nan"], ["lr is nan", "allowed: "]),
         (["data", "imagenet"], ["imagenet", "allowed: ", "'mnist'"]),
     ],

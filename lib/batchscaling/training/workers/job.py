@@ -77,6 +77,8 @@ class Job:
         _, names = EXCHANGES[check.one_of("exchange", self.exchange, EXCHANGES)]
         for name in set(self.timing) - set(names):
             check.reject(name, self.timing[name], f"nothing, for {self.exchange}")
+        if "every" in names and "every" not in self.timing:
+            check.reject("every", None, f"an integer of at least 1, for {self.exchange}")
         whole = {name: check.integer(name, getattr(self, name), 1) for name in _COUNTS}
         seeds = tuple(check.integer("seeds", seed, 0) for seed in self.seeds)
         hyper = {name: check.real(name, value) for name, value in self.hyper.items()}
