@@ -3,13 +3,24 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import distributed
 import numpy as np
 import pytest
 import tiny
+import torch
 from distributed import BATCH_SIZE, CASES, STEPS, options
 
+from batchscaling.training import (
+    fix,
+    grid,
+    heavy_ball,
+    process_group,
+    synchronous,
+    train,
+    train_distributed,
+)
 from batchscaling.training.device import check_device
 from batchscaling.training.loop import check_hyper
 from batchscaling.training.program import Program
@@ -130,7 +141,7 @@ LR = "{'lr': %s, 'momentum': 0.7, 'extrapolation': 0.02}"
 TOLD = {
     "batch_size": "batch_size is 2; allowed: a multiple of 4 workers times 1, the ghost batch",
     "lr": f"hyper of worker 1 is {LR % 0.1}; allowed: {LR % 0.05}, as of worker 0",
-    "optimizer": f"hyper of worker 1 is {LR % 0.05}; allowed: {{'lr': 0.1, 'momentum': 0.0}}, as",
+    "optimizer": "optimizer of worker 1 is ['extrap_sgd']; allowed: ['nesterov'], as of worker 0",
     "exchange": "exchange of worker 1 is 'local_steps'; allowed: 'synchronous', as of worker 0",
     "steps": "steps of worker 1 is 61; allowed: 60, as of worker 0",
     "checkpoint": "checkpoint of worker 1 is [True, 9, 0]; allowed: [True, 8, 0], as of worker 0",
@@ -151,3 +162,99 @@ def test_what_is_wrong_is_told_by_each_worker_in_a_line(forks, name):
         assert lines[0].startswith(f"batchscaling: {TOLD[name]}")
         assert len(lines) == 1
     assert not (forks / "bad.json").exists()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Return how to train in a group of one process, this one, and the same without a group."""
+    variables = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in variables.items():
+            patch.setenv(name, str(number))
+        patch.setenv("MASTER_ADDR", "localhost")
+        with process_group(timeout=30) as group:
+            common = tiny.load(), tiny.TINY.model, fix(heavy_ball, momentum=0.5)
+            how = {"batch_size": 16, "max_steps": 30, "exchange": synchronous(1)}
+            yield (
+                partial(train_distributed, *common, group=group, **how),
+                partial(train, *common, **how),
+            )
+
+
+TRIALS = grid([0, 1], lr=[0.1, 1e20], decay=0.9)
+
+
+def assert_same_results(found, expected):
+    assert found.losses.keys() == expected.losses.keys()
+    for name, losses in expected.losses.items():
+        np.testing.assert_array_equal(found.losses[name], losses)
+    np.testing.assert_array_equal(found.accuracy, expected.accuracy)
+    np.testing.assert_array_equal(found.diverged, expected.diverged)
+
+
+def test_trials_that_diverge_leave_also_when_it_goes_on_from_a_checkpoint(alone, tmp_path):
+    distributed_run, plain = alone
+    expected = plain(TRIALS, measures=["averaged"])
+    assert expected.diverged.tolist() == [False, False, True, True]
+    how = {"measures": ["averaged"], "checkpoint": tmp_path / "a.npz", "checkpoint_every": 8}
+    for _ in range(2):
+        run = distributed_run(TRIALS, **how)
+        assert_same_results(run.results, expected)
+        assert all(len(p) == 2 for p in run.params.values())
+        assert run.means[-1] == 30
+    with np.load(tmp_path / "a.npz") as held:
+        assert held["step"] == 24
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_all_that_diverge_end_it(alone):
+    run = alone[0](grid([0], lr=1e20))
+    assert run.results.diverged.all()
+    assert all(len(p) == 0 for p in run.params.values())
+
+
+def test_numbers_of_numpy_and_torchs_defaults_change_nothing(alone, tmp_path):
+    expected = alone[1](grid([3], lr=0.1))
+    torch.set_default_dtype(torch.float64)
+    try:
+        numbers = {"batch_size": np.int64(16), "max_steps": np.int16(30)}
+        every = {"checkpoint": str(tmp_path / "a.npz"), "checkpoint_every": np.uint8(9)}
+        run = alone[0](grid(np.array([3], ">i8"), lr=np.float32(0.1)), **numbers, **every)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(run.results.loss, expected.loss, rtol=1e-6)
+
+
+def test_a_checkpoint_of_something_else_is_refused(alone, tmp_path):
+    path, trials = tmp_path / "a.npz", grid([0], lr=0.1)
+    how = {"checkpoint": path, "checkpoint_every": 8}
+    alone[0](trials, **how)
+    for changed, name in [
+        ({"trials": grid([0], lr=0.2)}, "lr, "),
+        ({"trials": grid([1], lr=0.1)}, "seeds, "),
+        ({"batch_size": 32}, "batch_size, '32'"),
+        ({"settings": {"task": "other"}}, "task, 'other'"),
+    ]:
+        with pytest.raises(ValueError, match=f"^checkpoint is .*; allowed: .* this {name}"):
+            alone[0](**{"trials": trials, **how, **changed})
+    np.savez(path, step=np.array([object()], dtype=object))
+    for junk in (path.read_bytes(), b"junk", b""):
+        path.write_bytes(junk)
+        with pytest.raises(ValueError, match=r"^checkpoint is .*; allowed: a file that a run has"):
+            alone[0](trials, **how)
+
+
+BAD_ALONE = [
+    ({"exchange": synchronous(2)}, "exchange.workers is 2; allowed: the number of processes, 1"),
+    ({"checkpoint_every": 0}, "checkpoint_every is 0; allowed"),
+    ({"checkpoint": "/no/such/folder/a.npz"}, "checkpoint is '/no/such/folder/a.npz'; allowed"),
+    ({"batch_size": 97}, "batch_size is 97; allowed"),
+    ({"max_steps": 0}, "max_steps is 0; allowed"),
+    ({"measures": ["averaged"]}, "trials.hyper is .*; allowed"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD_ALONE, ids=[m for _, m in BAD_ALONE])
+def test_bad_arguments_are_named(alone, changed, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        alone[0](grid([0], lr=0.1), **changed)

@@ -57,7 +57,7 @@ class Checkpoint:
             before, step = json.loads(str(arrays["settings"])), int(arrays["step"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             check.reject("checkpoint", str(self.path), f"a file that a run has written ({error})")
-        for name in sorted(before | self.settings):
+        for name in self.settings | before:
             if before.get(name) != self.settings.get(name):
                 there, here = before.get(name), self.settings.get(name)
                 allowed = f"that of a run with this {name}, {here!r}; it has {there!r}"

@@ -50,8 +50,14 @@ def process_group(device="cpu", *, timeout=600):
         torch.cuda.set_device(device)
     device = torch.device(device)
     backend = "gloo" if device.type == "cpu" else "nccl"
+    # Processes that were started again find each other where the dead ones did: the addresses of
+    # those are still there.
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     with _others_gone("before the start"):
-        dist.init_process_group(backend, timeout=timeout)
+        store, rank, workers = next(dist.rendezvous("env://", timeout=timeout))
+        own = dist.PrefixStore(attempt, store)
+        how = {"rank": rank, "world_size": workers, "timeout": timeout}
+        dist.init_process_group(backend, store=own, **how)
     try:
         yield Group(device)
     finally:
@@ -128,7 +134,7 @@ class Group:
         """
         first, *others = map(json.loads, self._texts(json.dumps(settings)))
         for rank, other in enumerate(others, 1):
-            for name in sorted(first | other):
+            for name in first | other:
                 here, there = first.get(name), other.get(name)
                 if here != there:
                     check.reject(f"{name} of worker {rank}", there, f"{here!r}, as of worker 0")

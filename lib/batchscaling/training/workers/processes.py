@@ -127,8 +127,8 @@ def train_distributed(
     pieces = check_pieces(AT_ONCE, model)
     check_fit(data, model, loss, measured.losses)
 
-    ours = _fingerprint(data, model, trials, exchange) | (settings or {})
-    ours |= {"batch_size": str(batch_size), "steps": steps.tolist(), "measures": [*measured.losses]}
+    ours = {"batch_size": str(batch_size), "steps": steps.tolist(), "measures": [*measured.losses]}
+    ours = (settings or {}) | ours | _fingerprint(data, model, trials, exchange)
     ours["schedule"] = [np.ravel(schedule.factor(step, hyper)).tolist() for step in ours["steps"]]
     file = None if checkpoint is None else Checkpoint(checkpoint, group, ours)
     done, found = (0, None) if file is None else file.read()
