@@ -2,7 +2,7 @@
 
 from nbval.plugin import IPyNbFile, NbCellError
 
-from tools import anatomy, filled
+from tools import anatomy, book, filled
 
 
 class Replay:
@@ -50,7 +50,7 @@ def differences(path, bundle, session):
     list of str
     """
     file = IPyNbFile.from_parent(session, path=path)
-    file.compare_outputs = path.parent.name in anatomy.WITHOUT_TORCH
+    file.compare_outputs = book.name(path).startswith(anatomy.WITHOUT_TORCH)
     found = []
     for stored, executed in zip(file.collect(), code_cells(bundle.nb), strict=True):
         if stored.options["skip"]:

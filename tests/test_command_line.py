@@ -1,4 +1,4 @@
-"""The command line: ``batchscaling data``, ``sweep`` and ``results``."""
+"""The command line: ``batchscaling data``, ``sweep``, ``train-distributed`` and ``results``."""
 
 import json
 import subprocess
@@ -14,6 +14,8 @@ from batchscaling._errors import Failure, InputError
 from batchscaling.curves import measured
 from batchscaling.training.data import DataError
 
+JOB = ["train-distributed", "--task=digits-mlp", "--batch-size=8", "--steps=2", "--out=a.json"]
+SGD = ["--optimizer", "sgd", "--hyper", "lr=0.1"]
 SWEEP = ["sweep", "--task=digits-mlp", "--optimizer", "heavy_ball", "--batch-size", "256"]
 QUICK = ["--trials=2", "--seeds=1", "--finalists=1", "--final-seeds=1", "--fresh=1"]
 
@@ -42,7 +44,8 @@ def assert_one_line(capsys, *parts):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["data", "sweep", "results"]),
+        ([], ["data", "sweep", "train-distributed", "results"]),
+        (["train-distributed"], ["--hyper NAME=NUMBER", "--exchange", "--checkpoint-every"]),
         (["data"], ["data sets to download"]),
         (["sweep"], ["--batch-size", "--ray", "--workers", "settings for each cell (64)"]),
         (["results"], ["--plot FILE", "--measure"]),
@@ -206,6 +209,17 @@ def test_data_lists_what_can_be_had(capsys, monkeypatch):
         (["results", "nowhere"], ["folder is 'nowhere'"]),
         (["results", "--task=chess"], ["folder is ", "results of chess"]),
         (["results", "--measure=speed"], ["measure is 'speed'", "allowed: "]),
+        ([*JOB, *SGD], ["process is ", "RANK", "allowed: one that torchrun starts"]),
+        ([*JOB, *SGD, "--device=tpu"], ["device is 'tpu'", "'cuda'"]),
+        ([*JOB, *SGD, "--timeout=0"], ["timeout is 0", "allowed: "]),
+        ([*JOB, *SGD, "--task=chess"], ["task is 'chess'", "'digits-mlp'"]),
+        ([*JOB, *SGD, "--optimizer", "lion"], ["optimizer is 'lion'", "'extrap_sgd'"]),
+        ([*JOB, *SGD, "--exchange=gossip"], ["exchange is 'gossip'", "'outer_steps'"]),
+        ([*JOB, *SGD, "--steps=0"], ["steps is 0", "allowed: "]),
+        ([*JOB, *SGD, "--seeds=-1"], ["seeds is -1", "allowed: "]),
+        ([*JOB, *SGD, "--after=3"], ["after is 3", "allowed: nothing, for synchronous"]),
+        ([*JOB, *SGD, "--exchange=local_steps"], ["every is None", "for local_steps"]),
+        ([*JOB, *SGD, "--hyper", "lr=nan"], ["lr is nan", "allowed: "]),
         (["data", "imagenet"], ["imagenet", "allowed: ", "'mnist'"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
@@ -235,6 +249,7 @@ def test_files_in_the_way_are_told(capsys, tmp_path, folder):
         (["train"], "invalid choice: 'train'"),
         (["sweep"], "--task, --optimizer, --batch-size"),
         ([*SWEEP, "many"], "invalid int value: 'many'"),
+        ([*JOB, *SGD, "--hyper", "lr"], "'lr' is not such as lr=0.1"),
     ],
 )
 def test_wrong_usage_is_told(capsys, arguments, part):

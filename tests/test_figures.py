@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import batchscaling.figures
-from batchscaling.curves import load_results, measured
+from batchscaling.curves import BatchSizeCurve, load_results, measured
 from batchscaling.figures import use_style
 from batchscaling.noise import published_schedules
 from batchscaling.nqm import CriticalBatchSize, NoisyQuadratic
@@ -58,6 +58,15 @@ CASES = {
     ),
     "extrapolation.noisy_quadratic.relative_steps": lambda draw: draw(SIZES, NAMED),
     "extrapolation.noisy_quadratic.stability": lambda draw: draw(GOES, {0.0: GOES, 0.9: 2 * GOES}),
+    "extrapolation.processes.by_examples_and_rounds": lambda draw: draw(
+        np.arange(10), {1: TWO, 4: 2 * TWO}, 32, 5.0
+    ),
+    "extrapolation.processes.curves_of_local_steps": lambda draw: draw(
+        {4: {every: BatchSizeCurve(SIZES, np.outer(FALLS, [1, 2])) for every in (1, 4)}}
+    ),
+    "extrapolation.processes.processes_and_rows": lambda draw: draw(
+        SIZES, FALLS, FALLS, np.array([3, 9])
+    ),
     "extrapolation.smoothing.factors": lambda draw: draw(GOES, {"Nesterov": GOES}),
     "extrapolation.smoothing.gradients_to_converge": lambda draw: draw(
         SIZES,

@@ -1,4 +1,4 @@
-"""Command line: ``batchscaling data``, ``batchscaling sweep`` and ``batchscaling results``."""
+"""Command line: ``batchscaling data``, ``sweep``, ``train-distributed`` and ``results``."""
 
 import argparse
 import os
@@ -82,6 +82,24 @@ def _parser():
     sweep.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto")
     sweep.set_defaults(run=_sweep)
 
+    job = commands.add_parser(
+        "train-distributed", help="train one setting with several processes, under torchrun"
+    )
+    job.add_argument("--task", required=True, help="such as digits-mlp")
+    job.add_argument("--optimizer", required=True, nargs="+", help="such as extrap_sgd")
+    job.add_argument("--hyper", required=True, nargs="+", type=_number, metavar="NAME=NUMBER")
+    job.add_argument("--batch-size", required=True, type=int, help="of all processes together")
+    job.add_argument("--steps", required=True, type=int)
+    job.add_argument("--seeds", nargs="+", type=int, default=[0], help="one trial for each (0)")
+    job.add_argument("--exchange", default="synchronous", help="or local_steps, outer_steps")
+    job.add_argument("--every", type=int, help="steps from one meeting of workers to the next")
+    job.add_argument("--after", type=int, help="steps before local_steps begin (0)")
+    job.add_argument("--out", type=_path, required=True, metavar="FILE", help="of the result")
+    job.add_argument("--checkpoint-every", type=int, default=1000, help="steps (1000)")
+    job.add_argument("--device", default="cpu", help="cpu or cuda")
+    job.add_argument("--timeout", type=float, default=600, help="seconds to wait for others (600)")
+    job.set_defaults(run=_train_distributed)
+
     results = commands.add_parser("results", help="print and draw the results of sweeps")
     results.add_argument("folder", type=_path, nargs="?", help="of results (the book's own)")
     results.add_argument("--task", help="only this task")
@@ -94,6 +112,15 @@ def _parser():
 def _path(text):
     """Return a path; a shell leaves the ~ of ``--out=~/sweeps`` as it is."""
     return Path(os.path.expanduser(text))
+
+
+def _number(text):
+    """Return the name and the number of ``lr=0.1``."""
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not such as lr=0.1") from None
 
 
 def _data(options):
@@ -126,6 +153,26 @@ def _sweep(options):
     ]
     run_sweep(cells, options.out, device=options.device, workers=options.workers, ray=options.ray)
     print(f"{len(cells)} cells are in {options.out}")
+
+
+def _train_distributed(options):
+    from batchscaling.training.workers.job import Job, run_job
+
+    timing = {"every": options.every, "after": options.after}
+    job = Job(
+        options.task,
+        options.optimizer,
+        dict(options.hyper),
+        options.batch_size,
+        options.steps,
+        options.seeds,
+        options.exchange,
+        {name: value for name, value in timing.items() if value is not None},
+    )
+    how = {"device": options.device, "timeout": options.timeout}
+    told = run_job(job, options.out, checkpoint_every=options.checkpoint_every, **how)
+    if told:
+        print(told)
 
 
 def _results(options):

@@ -20,11 +20,13 @@ from batchscaling.training import (
     extrap_adam,
     extrap_sgd,
     fix,
+    gradient_perturbed,
     grid,
     heavy_ball,
     local_steps,
     mlp,
     nesterov,
+    nesterov_lookahead,
     outer_steps,
     perturbation,
     sgd,
@@ -136,6 +138,42 @@ def test_look_ahead_along_average_updates_is_that_of_a_plain_loop(data, model):
             g = slopes(model, {n: w[n] + 4 * m[n] for n in w}, data, next(stream))
             m = {n: 0.8 * m[n] - 0.2 * lr * g[n] for n in w}
             w = {n: w[n] - lr * g[n] for n in w}
+
+
+def of_another(model, w, data, rng, size):
+    """Return the gradient of the examples that a generator draws."""
+    places = torch.rand(size, generator=rng)
+    return slopes(model, w, data, (places * len(data.train_inputs)).long())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_step_ahead_along_another_batch_is_that_of_a_plain_loop(data, model, workers):
+    method = chain(gradient_perturbed, nesterov_lookahead)
+    trials = grid([3, 5], lr=[0.02, 0.1], momentum=0.7, extrapolation=0.3)
+    options = {"batch_size": 24, "max_steps": 8, "spacing": 1e-6}
+    found = train(data, model, method, trials, exchange=synchronous(workers), **options)
+    for row, (seed, lr) in enumerate(ROWS):
+        w = model.init(generator(seed, "init"))
+        v, rng = zeros(w), generator(seed, "optimizer")
+        stream = batches(seed, len(data.train_inputs), 24)
+        for step in range(9):
+            assert found.loss[row, step] == pytest.approx(loss_of(model, w, data), rel=1e-4)
+            grads = []
+            for shard in next(stream).chunk(workers):
+                other = of_another(model, w, data, rng, len(shard))
+                point = {n: w[n] - 0.3 * other[n] + 0.7 * v[n] for n in w}
+                grads.append(slopes(model, point, data, shard))
+            g = mean(grads)
+            v = {n: 0.7 * v[n] - lr * g[n] for n in w}
+            w = {n: w[n] + v[n] for n in w}
+
+
+def test_without_extrapolation_another_batch_changes_nothing(data, model):
+    options = {"batch_size": 24, "max_steps": 8}
+    plain = train(data, model, nesterov_lookahead, grid([3], lr=0.1, momentum=0.7), **options)
+    method = chain(gradient_perturbed, nesterov_lookahead)
+    still = grid([3], lr=0.1, momentum=0.7, extrapolation=0.0)
+    np.testing.assert_array_equal(train(data, model, method, still, **options).loss, plain.loss)
 
 
 @given(

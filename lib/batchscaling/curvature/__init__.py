@@ -9,6 +9,7 @@ from batchscaling.curvature.products import (
     hessian_product,
     hessian_product_of,
 )
+from batchscaling.curvature.smoothness import gradient_lipschitz
 from batchscaling.curvature.softmax import LocalQuadratic, SoftmaxRegression
 from batchscaling.curvature.spectra import spectral_density
 from batchscaling.training.models.taps import (
@@ -29,6 +30,7 @@ __all__ = [
     "from_matrix",
     "gauss_newton_product",
     "gauss_newton_product_of",
+    "gradient_lipschitz",
     "gradient_products",
     "hessian_product",
     "hessian_product_of",

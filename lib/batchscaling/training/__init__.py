@@ -58,6 +58,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import (
+    AnotherBatch,
     Look,
     Optimizer,
     accumulator,
@@ -70,6 +71,7 @@ from batchscaling.training.optimizers import (
     extrap_adam,
     extrap_sgd,
     fix,
+    gradient_perturbed,
     heavy_ball,
     kfac,
     kfac_preconditioner,
@@ -98,16 +100,21 @@ from batchscaling.training.sweeps import run_sweep
 from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Summary, TrialResults, Trials, grid, summarise
 from batchscaling.training.workers import Exchange, local_steps, outer_steps, synchronous
+from batchscaling.training.workers.group import Group, process_group
+from batchscaling.training.workers.processes import DistributedRun, train_distributed
 
 __all__ = [
+    "AnotherBatch",
     "BatchSizeCurve",
     "BatchSizes",
     "Cell",
     "CellResult",
     "Data",
     "DataError",
+    "DistributedRun",
     "Exchange",
     "FlipCrop",
+    "Group",
     "Look",
     "Loss",
     "Model",
@@ -150,6 +157,7 @@ __all__ = [
     "from_npz",
     "from_phases",
     "gradient_products",
+    "gradient_perturbed",
     "grid",
     "heavy_ball",
     "hessian_product",
@@ -179,6 +187,7 @@ __all__ = [
     "perturbation",
     "perturbed",
     "pixels_as_labels",
+    "process_group",
     "resnet",
     "resnet20",
     "resnet32",
@@ -194,6 +203,7 @@ __all__ = [
     "synchronous",
     "tiny_shakespeare",
     "train",
+    "train_distributed",
     "transformer",
     "transformer_lm",
     "vgg11",

@@ -172,8 +172,8 @@ def train(
         the model; if steps cannot be `compiled` here.
     """
     steps = _check_steps(max_steps, spacing, evaluate_at)
-    batch_size = _check_batch_size(batch_size, max_steps, data, model, exchange)
-    measured = Measured(trials, steps, *_check_targets(target, measures, trials), patience, exact)
+    batch_size = check_batch_size(batch_size, max_steps, data, model, exchange)
+    measured = Measured(trials, steps, *check_targets(target, measures, trials), patience, exact)
     if objective is None and any(name.endswith("objective") for name in measured.losses):
         check.reject(
             "objective", objective, "an Objective for the measures that are named after it"
@@ -280,8 +280,8 @@ def _check_steps(max_steps, spacing, evaluate_at):
     return steps if evaluate_at is None else _check_evaluations(evaluate_at, max_steps)
 
 
-def _check_batch_size(batch_size, max_steps, data, model, exchange):
-    """Return the batch size, each worker's slice of which tears no ghost batch."""
+def check_batch_size(batch_size, max_steps, data, model, exchange):
+    """Return the batch size, where workers share it evenly and tear no ghost batch."""
     examples = len(data.train_inputs)
     if not isinstance(batch_size, BatchSizes):
         batch_size = check.integer("batch_size", batch_size, 1, examples)
@@ -315,7 +315,7 @@ def _check_evaluations(evaluate_at, max_steps):
     return steps.astype(int)
 
 
-def _check_targets(target, measures, trials):
+def check_targets(target, measures, trials):
     """Return the target of each measure, and all measures, the validation loss first."""
     if target is None:
         target = {}

@@ -20,7 +20,7 @@ from batchscaling.training.loop import AT_ONCE, check_hyper, check_pieces, evalu
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.program import Program
 from batchscaling.training.schedules import constant
-from batchscaling.training.workers import shared_mean, synchronous
+from batchscaling.training.workers import synchronous
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,12 @@ class _Norms:
     def __init__(self):
         self._small, self._large = [], []
 
-    def mean(self, grads, step):
+    def mean(self, grads, step, mean):
         """Return the mean over the workers for each, and record its norm and the mean of theirs."""
-        mean = shared_mean(grads)
+        whole = mean(grads)
         self._small.append(_square(grads).mean(1))
-        self._large.append(_square({name: g[:, :1] for name, g in mean.items()})[:, 0])
-        return mean
+        self._large.append(_square({name: g[:, :1] for name, g in whole.items()})[:, 0])
+        return whole
 
     def by_step(self, trials, steps):
         """Return both norms, each of shape (trials, steps): parts of trials came in turn."""

@@ -11,8 +11,10 @@ from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+from batchscaling.training.optimizers.base import AnotherBatch
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
+from batchscaling.training.workers import ALL_HELD
 
 
 class Rows(NamedTuple):
@@ -51,6 +53,8 @@ class Program:
     schedule : Schedule
     exchange : Exchange, optional
         Of workers; without it, a trial is one row.
+    held : Held
+        Which of the workers are here.
     compiled : bool
     """
 
@@ -64,11 +68,13 @@ class Program:
         loss=cross_entropy,
         schedule=constant,
         exchange=None,
+        held=ALL_HELD,
         compiled=False,
     ):
         self.data, self.model, self.optimizer, self.pieces = data, model, optimizer, pieces
-        self.loss, self.schedule, self.exchange = loss, schedule, exchange
-        self.workers = 1 if exchange is None else exchange.workers
+        self.loss, self.schedule = loss, schedule
+        self.exchange, self.held = exchange, held
+        self.workers = 1 if exchange is None else len(range(exchange.workers)[held.workers])
         self.device = data.train_inputs.device
         self.apply, self.update = vmap(model.apply), vmap(optimizer.update)
         if compiled:
@@ -112,9 +118,17 @@ class Program:
         rows = trials[:, None] * self.workers + np.arange(self.workers)
         self.rows = take(self.rows, torch.as_tensor(rows.ravel(), device=self.device))
 
-    def visit(self, steps, bar):
-        """Yield each of `steps` in turn, once the steps up to it are taken; `bar` counts them."""
-        now = 0
+    def resume(self, step, rows):
+        """Go on from what the rows that run held after so many steps."""
+        for past in range(step):
+            self._batch(self._looks(past))
+        self.rows = rows
+
+    def visit(self, steps, bar, now=0):
+        """Yield each of `steps` in turn, once the steps up to it are taken; `bar` counts them.
+
+        Steps up to `now` were taken before.
+        """
         for end in steps:
             for step in range(now, end):
                 self.step(step)
@@ -126,7 +140,7 @@ class Program:
         """Take a step, counted from 0."""
         hyper = self.rows.hyper
         now = {**hyper, "lr": hyper["lr"] * self.schedule.factor(step, hyper)}
-        looks = [look for look in self.optimizer.looks if step % look.every == 0]
+        looks = self._looks(step)
         batch = self._batch(looks)
         # The workers of a trial go through together.
         examples = self.workers * self.pieces.examples(batch["index"].shape[1])
@@ -144,8 +158,11 @@ class Program:
         """Return the parameters of each trial that runs, or their averages."""
         params = self.rows.average if averaged else self.rows.params
         if self.exchange is not None:
-            params = self.exchange.readout(self._by_worker(params))
+            params = self.exchange.readout(self._by_worker(params), self._mean)
         return take(params, slice(self.count))
+
+    def _looks(self, step):
+        return [look for look in self.optimizer.looks if step % look.every == 0]
 
     def _draws(self, params):
         """Return the random numbers of a step, by name: purpose, and how they are drawn."""
@@ -162,11 +179,12 @@ class Program:
         def draw(rng, batch_size):
             if self.exchange is None:
                 return self.optimizer.draw(rng, params, batch_size)
-            size = batch_size // self.workers
+            workers = self.exchange.workers
+            size = batch_size // workers
             if self.optimizer.shared_draw:
                 drawn = self.optimizer.draw(rng, params, size)
-                return tree_map(lambda t: t.expand(self.workers, *t.shape), drawn)
-            each = [self.optimizer.draw(rng, params, size) for _ in range(self.workers)]
+                return tree_map(lambda t: t.expand(workers, *t.shape), drawn)
+            each = [self.optimizer.draw(rng, params, size) for _ in range(workers)]
             return tree_map(lambda *parts: torch.stack(parts), *each)
 
         return draw
@@ -184,11 +202,12 @@ class Program:
         if self.exchange is None:
             return batch
         shared = {
-            name: tree_map(lambda tensor: self.exchange.split(tensor, self.workers), tree)
+            name: tree_map(lambda tensor: self.exchange.split(tensor, self.exchange.workers), tree)
             for name, tree in batch.items()
             if name != "drawn"
         }
-        return tree_map(lambda tensor: tensor.flatten(0, 1), {**batch, **shared})
+        here = tree_map(lambda tensor: tensor[:, self.held.workers], {**batch, **shared})
+        return self._by_row(here)
 
     def _stepped(self, rows, batch, looks, step):
         """Return the rows after a step on a batch."""
@@ -204,7 +223,8 @@ class Program:
             if self.optimizer.own is not None:
                 state = vmap(self.optimizer.own)(grads, state)
             if self.exchange is not None:
-                grads = self._by_row(self.exchange.gradients(self._by_worker(grads), step + 1))
+                held = self._by_worker(grads)
+                grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))
             updates, state = self.update(grads, state, params, hyper)
             for name, p in params.items():
                 p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
@@ -212,7 +232,7 @@ class Program:
                 params = vmap(self.model.constrain)(params)
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
-                params, outer = map(self._by_row, self.exchange.params(*held, step + 1))
+                params, outer = map(self._by_row, self.exchange.params(*held, step + 1, self._mean))
             if average:
                 average = _averaged(average, params, hyper["decay"])
         return Rows(params, state, average, hyper, outer)
@@ -221,9 +241,19 @@ class Program:
         """Return where the gradient is taken."""
         if self.optimizer.query is None:
             return rows.params
-        return vmap(self.optimizer.query)(
-            rows.params, rows.state, rows.hyper, batch.get("drawn", ())
+        drawn = tree_map(
+            lambda leaf: self._of_another(leaf, rows.params) if _is_another(leaf) else leaf,
+            batch.get("drawn", ()),
+            is_leaf=_is_another,
         )
+        return vmap(self.optimizer.query)(rows.params, rows.state, rows.hyper, drawn)
+
+    @torch.enable_grad()
+    def _of_another(self, drawn, params):
+        """Return every row's gradient of another batch."""
+        examples = len(self.data.train_inputs)
+        index = (drawn.places * examples).long().clamp_(max=examples - 1)
+        return self._gradients(params, {"index": index})
 
     def _gradients(self, params, batch):
         """Return every row's gradient of its mean loss, zero where no label counts.
@@ -270,6 +300,13 @@ class Program:
             part = {"inputs": inputs, "labels": labels[:, some], "counted": counted}
             yield part | ({"uniform": batch["uniform"][:, some]} if "uniform" in batch else {})
 
+    def _mean(self, tensors):
+        """Return for each worker here the mean over all workers; a lone trial's only once."""
+        if self.count > 1:
+            return self.held.mean(tensors)
+        both = at_least_two(np.arange(1))
+        return take(self.held.mean(take(tensors, slice(1))), both)
+
     def _for_workers(self, tensor):
         """Return the rows of all workers."""
         return tensor if self.exchange is None else tensor.repeat_interleave(self.workers, 0)
@@ -279,6 +316,10 @@ class Program:
 
     def _by_row(self, tree):
         return tree_map(lambda tensor: tensor.flatten(0, 1), tree)
+
+
+def _is_another(drawn):
+    return isinstance(drawn, AnotherBatch)
 
 
 def _mean(moment, examples, labels):

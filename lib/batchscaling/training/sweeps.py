@@ -4,9 +4,7 @@ A cell ends in one file, written at once when it is complete. A cell whose file 
 a sweep that was stopped goes on where it was, and has lost only the cells in flight.
 """
 
-import json
 import os
-import uuid
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ from batchscaling import _validation as check
 from batchscaling.curves.records import read
 from batchscaling.curves.results import CellResult
 from batchscaling.training.cells import run_cell
+from batchscaling.training.files import write_record
 from batchscaling.training.runners import cluster, here, processes
 
 
@@ -64,7 +63,7 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     bar = tqdm(total=len(todo), desc="cells", disable=not progress)
     with bar, closing(done):
         for cell, result in done:
-            _write(folder / cell.file, result)
+            write_record(folder / cell.file, result)
             bar.update()
             if progress:
                 bar.write(summary(result))
@@ -107,17 +106,3 @@ def _is_done(cell, path):
             "folder", str(path.parent), f"one without {path.name} of another search, {held}"
         )
     return True
-
-
-def _write(path, result):
-    """Write a file that is complete whenever it exists."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with part.open("x", encoding="utf-8") as file:
-            json.dump(result, file, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

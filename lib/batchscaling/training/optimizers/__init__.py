@@ -2,11 +2,19 @@
 
 from batchscaling.training.optimizers.accumulator import accumulator
 from batchscaling.training.optimizers.adam import adam, adam_without_momentum
-from batchscaling.training.optimizers.base import Look, Optimizer, chain, fix, weights_only
+from batchscaling.training.optimizers.base import (
+    AnotherBatch,
+    Look,
+    Optimizer,
+    chain,
+    fix,
+    weights_only,
+)
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
 from batchscaling.training.optimizers.ema_nesterov import ema_nesterov
 from batchscaling.training.optimizers.extrap_adam import extrap_adam
 from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
+from batchscaling.training.optimizers.gradient_perturbed import gradient_perturbed
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
 from batchscaling.training.optimizers.lars import lars, layer_rate
@@ -17,6 +25,7 @@ from batchscaling.training.optimizers.sgd import sgd
 from batchscaling.training.optimizers.weight_decay import decoupled_weight_decay, weight_decay
 
 __all__ = [
+    "AnotherBatch",
     "Look",
     "Optimizer",
     "accumulator",
@@ -29,6 +38,7 @@ __all__ = [
     "extrap_adam",
     "extrap_sgd",
     "fix",
+    "gradient_perturbed",
     "heavy_ball",
     "kfac",
     "kfac_preconditioner",

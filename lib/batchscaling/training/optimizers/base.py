@@ -9,7 +9,7 @@ more than a gradient: where it is taken, random numbers, and statistics of the l
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,20 @@ class Look:
         object.__setattr__(self, "every", check.integer("every", self.every, 1))
 
 
+class AnotherBatch(NamedTuple):
+    """What `draw` returns for the gradient of another batch: `query` gets that in its place.
+
+    The gradient is taken at the parameters where the step begins.
+
+    Attributes
+    ----------
+    places : torch.Tensor, shape (n,)
+        Random numbers from 0 to below 1: places of the examples in the training data.
+    """
+
+    places: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """An optimizer, or a part of one for `chain`, as pure functions.
@@ -68,7 +82,8 @@ class Optimizer:
     draw : callable, optional
         ``draw(rng, params, batch_size)`` returns the random numbers of a step, which `query` gets
         as `drawn`: tensors on the CPU in any nesting of dicts and tuples. `rng` is of the trial's
-        own seed; of `params`, only names, shapes and types count.
+        own seed; of `params`, only names, shapes and types count. For `AnotherBatch`, `query` gets
+        its gradient.
     shared_draw : bool
         Whether the workers of a trial share one draw; otherwise each has its own.
     own : callable, optional

@@ -1,12 +1,12 @@
-"""Workers: several share a trial's batch, and exchange gradients or parameters.
+"""What several workers that share a trial's batch exchange, gradients or parameters, and when.
 
-They are simulated: a worker is a row beside those of the other workers and trials. So what is
-measured is the method, not a network of machines.
+All of it is means. So one `Exchange` serves simulated workers, each a row beside those of the other
+workers and trials, and workers that are processes of their own.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,9 +14,10 @@ from batchscaling import _validation as check
 from batchscaling.training.rows import column
 
 Tensors = Mapping[str, torch.Tensor]
+Mean = Callable[[Tensors], Tensors]
 
 
-def _keep(grads, step):
+def _keep(grads, step, mean):
     return grads
 
 
@@ -24,7 +25,7 @@ def _no_state(params):
     return {}
 
 
-def _same(params, state, hyper, step):
+def _same(params, state, hyper, step, mean):
     return params, state
 
 
@@ -37,19 +38,21 @@ class Exchange:
     """What workers exchange, and when. Each has parameters and an optimizer's state of its own.
 
     All tensors have the axes (trials, workers, ...), also those of states and hyperparameters.
-    Steps count from 1.
+    Workers that run elsewhere are not on them: only ``mean(tensors)`` knows these. It takes a dict
+    of tensors, and returns for each worker here the mean over all workers. Steps count from 1.
 
     Attributes
     ----------
     workers : int
         Of a trial, at least 1. Each takes its slice of the trial's batch.
     readout : callable
-        ``readout(params)`` returns the parameters that are evaluated, without the axis of workers.
+        ``readout(params, mean)`` returns the parameters that are evaluated, without the axis of
+        workers.
     gradients : callable
-        ``gradients(grads, step)`` returns what each worker's optimizer gets.
+        ``gradients(grads, step, mean)`` returns what each worker's optimizer gets.
     params : callable
-        ``params(params, state, hyper, step)`` returns the workers' parameters after a step, and
-        the new state. `state` is the exchange's own, not the optimizer's.
+        ``params(params, state, hyper, step, mean)`` returns the workers' parameters after a step,
+        and the new state. `state` is the exchange's own, not the optimizer's.
     init : callable
         ``init(params)`` returns the first state: any nesting of dicts and tuples of tensors.
     hyper : mapping of str to callable
@@ -58,33 +61,54 @@ class Exchange:
         ``split(numbers, workers)`` returns a tensor of shape (trials, workers, n / workers, ...)
         of one of shape (trials, n, ...): a batch, or changes of its examples. By default the
         first worker takes the first examples, and so on.
+    name : str
+        What it is, with its settings: processes compare theirs.
     """
 
     workers: int
-    readout: Callable[[Tensors], Tensors]
-    gradients: Callable[[Tensors, int], Tensors] = _keep
-    params: Callable[[Tensors, Any, Tensors, int], tuple[Tensors, Any]] = _same
+    readout: Callable[[Tensors, Mean], Tensors]
+    gradients: Callable[[Tensors, int, Mean], Tensors] = _keep
+    params: Callable[[Tensors, Any, Tensors, int, Mean], tuple[Tensors, Any]] = _same
     init: Callable[[Tensors], Any] = _no_state
     hyper: Mapping[str, Callable[[str, float], float]] = field(default_factory=dict)
     split: Callable[[torch.Tensor, int], torch.Tensor] = _slices
+    name: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "workers", check.integer("workers", self.workers, 1))
 
 
-def first_worker(params):
-    """Return the first worker's parameters, where all workers have the same."""
+def first_worker(params, mean):
+    """Return a worker's parameters, where all workers have the same."""
     return {name: p[:, 0] for name, p in params.items()}
 
 
-def mean_worker(params):
+def mean_worker(params, mean):
     """Return the mean of all workers' parameters."""
-    return {name: p.mean(1) for name, p in params.items()}
+    return first_worker(mean(params), mean)
 
 
 def shared_mean(tensors):
-    """Return for each worker the mean over all of them."""
+    """Return for each worker the mean over all of them, where all are here."""
     return {name: t.mean(1, keepdim=True).expand_as(t) for name, t in tensors.items()}
+
+
+class Held(NamedTuple):
+    """Which of a trial's workers are here, and the mean over all, as an `Exchange` wants it.
+
+    Attributes
+    ----------
+    workers : slice
+    mean : callable
+        The default is `shared_mean`, for all workers.
+    """
+
+    workers: slice = slice(None)
+    mean: Mean = shared_mean
+
+
+ALL_HELD = Held()
+"""All workers are here."""
 
 
 def synchronous(workers):
@@ -101,7 +125,9 @@ def synchronous(workers):
     -------
     Exchange
     """
-    return Exchange(workers, first_worker, gradients=lambda grads, step: shared_mean(grads))
+    return Exchange(
+        workers, first_worker, gradients=lambda grads, step, mean: mean(grads), name="synchronous"
+    )
 
 
 def local_steps(workers, every, *, after=0):
@@ -138,14 +164,15 @@ def local_steps(workers, every, *, after=0):
     """
     every, after = check.integer("every", every, 1), check.integer("after", after, 0)
 
-    def gradients(grads, step):
-        return grads if step > after else shared_mean(grads)
+    def gradients(grads, step, mean):
+        return grads if step > after else mean(grads)
 
-    def params(params, state, hyper, step):
+    def params(params, state, hyper, step, mean):
         meet = step > after and (step - after) % every == 0
-        return (shared_mean(params) if meet else params), state
+        return (mean(params) if meet else params), state
 
-    return Exchange(workers, mean_worker, gradients=gradients, params=params)
+    name = f"local_steps(every={every}, after={after})"
+    return Exchange(workers, mean_worker, gradients=gradients, params=params, name=name)
 
 
 def outer_steps(workers, every):
@@ -190,13 +217,13 @@ def outer_steps(workers, every):
             "velocity": {name: torch.zeros_like(p) for name, p in params.items()},
         }
 
-    def params(params, state, hyper, step):
+    def params(params, state, hyper, step, mean):
         if step % every:
             return params, state
-        mean, velocity, start = shared_mean(params), {}, {}
+        led, velocity, start = mean(params), {}, {}
         for name, old in state["start"].items():
             momentum, rate = (column(hyper[f"outer_{n}"], old) for n in ("momentum", "lr"))
-            way = old - mean[name]
+            way = old - led[name]
             velocity[name] = momentum * state["velocity"][name] + way
             start[name] = old - rate * (way + momentum * velocity[name])
         # The workers change their parameters in place.
@@ -204,4 +231,5 @@ def outer_steps(workers, every):
         return own, {"start": start, "velocity": velocity}
 
     rules = {"outer_lr": check.positive, "outer_momentum": check.below_one}
-    return Exchange(workers, mean_worker, params=params, init=init, hyper=rules)
+    name = f"outer_steps(every={every})"
+    return Exchange(workers, mean_worker, params=params, init=init, hyper=rules, name=name)
