@@ -78,8 +78,8 @@ async () => {
 class Visit:
     """A page of the site in a fresh browser, with what went wrong on it."""
 
-    def __init__(self, browser, address, path, **context):
-        self.troubles = []
+    def __init__(self, browser, address, path, *, formulas=True, **context):
+        self.troubles, self.formulas = [], formulas
         self.context = browser.new_context(**context)
         self.context.route("**/*", functools.partial(self._guard, address))
         self.page = self.context.new_page()
@@ -105,7 +105,9 @@ class Visit:
         return self.page
 
     def _guard(self, address, route):
-        if route.request.url.startswith((f"{address}/", "data:", "blob:")):
+        if "/mathjax/" in route.request.url and not self.formulas:
+            route.fulfill(body="", content_type="text/javascript")
+        elif route.request.url.startswith((f"{address}/", "data:", "blob:")):
             route.continue_()
         else:
             self.troubles.append(f"request to another host: {route.request.url}")
@@ -124,8 +126,9 @@ class Visit:
 def visit(browser, address):
     """Return a function that opens a page of the site: ``visit(path, **context)``.
 
-    With ``served=False`` it opens the page as a file, without the server. The page is closed at the
-    end of a ``with``.
+    With ``served=False`` it opens the page as a file, without the server. With ``formulas=False``
+    they stay as they are written: to set those of a chapter takes seconds. The page is closed at
+    the end of a ``with``.
     """
 
     def open_page(path, served=True, **context):
@@ -208,7 +211,7 @@ def open_explorer(visit):
 
         def show(module, **window):
             if module not in explorers:
-                seen = stack.enter_context(visit(first_page_with(module)))
+                seen = stack.enter_context(visit(first_page_with(module), formulas=False))
                 explorers[module] = Explorer(seen, module)
             return explorers[module].show(**window)
 
