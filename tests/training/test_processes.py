@@ -26,6 +26,8 @@ from batchscaling.training.loop import check_hyper
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 
+pytestmark = pytest.mark.timeout(600)  # the first waits for all that processes do
+
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory):
@@ -42,7 +44,7 @@ def torchrun(tmp_path_factory):
 
 def ran(folder, *command):
     done = subprocess.run(
-        [*command, distributed.__file__, str(folder)], capture_output=True, text=True, timeout=280
+        [*command, distributed.__file__, str(folder)], capture_output=True, text=True, timeout=550
     )
     assert done.returncode == 0, done.stderr
     return folder
