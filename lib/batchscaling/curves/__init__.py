@@ -1,6 +1,13 @@
 """Curves of steps against batch size: results of sweeps, intervals, fits. Needs no torch."""
 
-from batchscaling.curves.fits import BatchSizeCurve, first_crossing, fit_hyperbola, fit_shift
+from batchscaling.curves.fits import (
+    BatchSizeCurve,
+    PowerFit,
+    first_crossing,
+    fit_hyperbola,
+    fit_power,
+    fit_shift,
+)
 from batchscaling.curves.intervals import (
     bootstrap_interval,
     bootstrap_medians,
@@ -13,10 +20,12 @@ from batchscaling.curves.results import CellResult, load_results, table
 __all__ = [
     "BatchSizeCurve",
     "CellResult",
+    "PowerFit",
     "bootstrap_interval",
     "bootstrap_medians",
     "first_crossing",
     "fit_hyperbola",
+    "fit_power",
     "fit_shift",
     "load_results",
     "measured",
