@@ -67,7 +67,7 @@ class Setting(NamedTuple):
 SETTINGS = {
     "digits-mlp": Setting(STEPS[:-1], 1437, 2, 60, {}),
     "fashion-cnn-small": Setting(STEPS, 2000, 1, 40, {}),
-    "mnist-autoencoder": Setting(STEPS, 4000, 2, 60, {"lr": 2.0**-6, "momentum": 0.9}),
+    "mnist-autoencoder": Setting(STEPS, 2000, 2, 60, {"lr": 2.0**-6, "momentum": 0.9}),
 }
 
 
@@ -115,6 +115,20 @@ def gauss_newton(case, setting, seed, loss):
     }
 
 
+def at_outputs(case, loss, seed, draws=20):
+    """Return the mean square of the outputs' slopes, for the data's labels and the model's own."""
+    model, params, inputs, labels = case
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        outputs = model.apply(params, inputs)
+        own = [
+            loss.sampled_slope(outputs, torch.rand(outputs.shape, generator=rng)).square()
+            for _ in range(draws)
+        ]
+        slopes = loss.slope(outputs, labels).square(), torch.stack(own)
+    return rounded([square.sum(-1).mean() for square in slopes])
+
+
 def shown(found):
     """Return K-FAC's curvature, the true one and the noise of some directions of a layer."""
     order = np.argsort(found.kronecker.ravel())[::-1]
@@ -148,6 +162,7 @@ def measure(task, setting, seed, step, params, examples):
         "rank": rank.tolist(),
         "kronecker": rounded(kronecker[rank - 1]),
         "diagonal": rounded(np.sort(h)[::-1][rank - 1]),
+        "outputs": at_outputs(case, task.loss, seed),
         "gauss_newton": gauss_newton(case, setting, seed, task.loss),
         **summary(h, c),
         "layers": layers,
