@@ -141,7 +141,7 @@ def test_single_precision_stays_single_precision():
     step = gauss_newton_step(model, single, inputs, labels, damping=np.float32(0.1))
     assert all(p.dtype == torch.float32 for p in step.values())
     double = gauss_newton_step(model, params, inputs, labels, damping=0.1)
-    np.testing.assert_allclose(flat(step), flat(double), atol=1e-5)
+    np.testing.assert_allclose(flat(step), flat(double), rtol=1e-4, atol=1e-4)
 
 
 CASE = NETWORKS["mlp"]
