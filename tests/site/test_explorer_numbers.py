@@ -408,7 +408,7 @@ def test_geometry_explorer_states_the_library_s_numbers(open_explorer):
         explorer.press("Step", "Home", *["ArrowRight"] * step)
         explorer.press("Layer", "Home", *["ArrowRight"] * layer)
         row = measured["points"][step]
-        h, c = np.array(sum(row, []) if layer == 0 else row[layer - 1]).T
+        h, c = np.concatenate(row if layer == 0 else [row[layer - 1]]).T
         seen = (h > 1e-6 * h.max()) & (c > 0)
         words = explorer.words()
         assert words.startswith(f"Step {measured['steps'][step]:,}, ")
