@@ -8,6 +8,7 @@ from batchscaling.curves.fits import (
     fit_power,
     fit_shift,
 )
+from batchscaling.curves.geometry import Geometry, load_geometry
 from batchscaling.curves.intervals import (
     bootstrap_interval,
     bootstrap_medians,
@@ -20,6 +21,7 @@ from batchscaling.curves.results import CellResult, load_results, table
 __all__ = [
     "BatchSizeCurve",
     "CellResult",
+    "Geometry",
     "PowerFit",
     "bootstrap_interval",
     "bootstrap_medians",
@@ -27,6 +29,7 @@ __all__ = [
     "fit_hyperbola",
     "fit_power",
     "fit_shift",
+    "load_geometry",
     "load_results",
     "measured",
     "median_interval",

@@ -89,7 +89,9 @@ def over_training(panels):
         axes.axhline(1, color=LIMIT, linewidth=1)
         axes.set(title=quantity, xlabel="step")
         axes.set_xscale("symlog", linthresh=3)
-        axes.set_xticks([0, 10, 100, 1000], labels=["0", "10", "100", "1000"])
+        axes.set_xticks([0, 10, 100, 1000], labels=["0", "10", "", "1000"])
+        axes.minorticks_off()
+        axes.set_xlim(-1, 6000)
         if "/" in quantity:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
@@ -135,7 +137,7 @@ def outputs(networks):
     Parameters
     ----------
     networks : dict of str to tuple of array_like
-        Ratios at the outputs, and along the weights, by the name of the network.
+        Ratios at the outputs, and along the weights, of one shape, by the name of the network.
 
     Returns
     -------
@@ -143,6 +145,7 @@ def outputs(networks):
     """
     figure, axes = plt.subplots(figsize=(4.6, 4.2))
     for (name, pair), style in zip(networks.items(), _NETWORKS, strict=False):
+        pair = map(np.ravel, pair)
         axes.loglog(*pair, linestyle="", color=style["color"], marker=style["marker"], label=name)
     ends = axes.get_xlim()
     axes.plot(ends, ends, color=LIMIT, linewidth=1)
