@@ -124,6 +124,21 @@ CASES = {
     "networks.digits.steps_against_lr": lambda draw: draw(
         {"one": {"B = 8": (SIZES, FALLS)}}, "rate"
     ),
+    "networks.geometry.outputs": lambda draw: draw(
+        {"one": (GOES, GOES), "other": (GOES, 2 * GOES)}
+    ),
+    "networks.geometry.over_training": lambda draw: draw(
+        {"exponent": {"one": (SIZES, TWO)}, "noise / curvature": {"one": (SIZES, TWO)}}
+    ),
+    "networks.geometry.scatter": lambda draw: draw(
+        {"one": {"layer0": (FALLS, 2 * FALLS), "layer1": (GOES, FALLS)}}
+    ),
+    "networks.geometry.spectra": lambda draw: draw(
+        {"one": {"a": (SIZES, FALLS), "b": (SIZES, 2 * FALLS)}}
+    ),
+    "networks.geometry.temperatures": lambda draw: draw(
+        GOES, {"drawn": FALLS, "learned": 2 * FALLS}
+    ),
     "networks.kfac.blocks": lambda draw: draw(
         {"one": np.outer(GOES, GOES), "other": -np.outer(FALLS, FALLS)}
     ),

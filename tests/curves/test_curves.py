@@ -9,6 +9,7 @@ from batchscaling.curves import (
     bootstrap_medians,
     first_crossing,
     fit_hyperbola,
+    fit_power,
     fit_shift,
     verdict,
 )
@@ -154,3 +155,37 @@ def test_verdict(claim, interval, expected):
 def test_verdict_refuses(name, claim, interval):
     with pytest.raises(ValueError, match=f"^{name} is"):
         verdict(claim, interval)
+
+
+@given(st.floats(-3, 3), st.floats(1e-3, 1e3), st.integers(2, 30))
+def test_a_power_law_is_found_again(exponent, factor, points):
+    x = np.geomspace(0.01, 100, points)
+    fit = fit_power(x, factor * x**exponent)
+    assert fit.exponent == pytest.approx(exponent, abs=1e-9)
+    assert fit.factor == pytest.approx(factor, rel=1e-9)
+
+
+def test_a_power_law_through_scattered_points_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    x, y = np.exp(rng.standard_normal((2, 50)))
+    fit = fit_power(x.astype(">f4"), y.astype(np.float32))
+    slope, height = np.polyfit(np.log(x), np.log(y), 1)
+    assert fit.exponent == pytest.approx(slope, abs=1e-5)
+    assert fit.factor == pytest.approx(np.exp(height), rel=1e-5)
+    assert fit.correlation == pytest.approx(np.corrcoef(np.log(x), np.log(y))[0, 1], abs=1e-5)
+    assert np.isnan(fit_power([1, 2, 3], [2, 2, 2]).correlation)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("x", [0, 1], [1, 1]),
+        ("y", [1, 2], [1, -1]),
+        ("y", [1, 2], [1, 1, 1]),
+        ("x", [2, 2], [1, 1]),
+        ("x", [2], [1]),
+    ],
+)
+def test_bad_points_of_a_power_law_are_named(name, x, y):
+    with pytest.raises(ValueError, match=f"^{name} is .*; allowed: "):
+        fit_power(x, y)

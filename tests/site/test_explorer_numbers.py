@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from batchscaling.curves import fit_power
 from batchscaling.noise import (
     OrnsteinUhlenbeck,
     diffusion_constant,
@@ -398,6 +399,24 @@ def test_thermometer_s_densities_and_variances_agree_with_the_library(run):
             equation = OrnsteinUhlenbeck([h], [800.0], diffusion).stationary()
             assert ratio == pytest.approx(exact[0] / equation[0], rel=1e-9)
     assert 0 < unstable < len(cases)
+
+
+def test_geometry_explorer_states_the_library_s_numbers(open_explorer):
+    explorer = open_explorer("geometry_explorer.js")
+    measured = explorer.start["measured"]
+    for step, layer in ((0, 0), (2, 1), (4, len(measured["layers"]))):
+        explorer.press("Step", "Home", *["ArrowRight"] * step)
+        explorer.press("Layer", "Home", *["ArrowRight"] * layer)
+        row = measured["points"][step]
+        h, c = np.concatenate(row if layer == 0 else [row[layer - 1]]).T
+        seen = (h > 1e-6 * h.max()) & (c > 0)
+        words = explorer.words()
+        assert words.startswith(f"Step {measured['steps'][step]:,}, ")
+        assert f" {seen.sum()} directions" in words
+        exponent, middle = numbers_in(words.partition("the power")[2])[:2]
+        assert exponent == pytest.approx(fit_power(h[seen], c[seen]).exponent, abs=0.006)
+        ratios = np.sort(c[seen] / h[seen])
+        assert middle == pytest.approx(ratios[len(ratios) // 2], rel=0.006)
 
 
 def test_thermometer_explorer_states_the_library_s_numbers(open_explorer):

@@ -40,6 +40,10 @@ KNOBS = {  # by name in Python, in the order of the page
         "noise_factor": "Model's noise, times",
         "start_factor": "Model's start, times",
     },
+    "GeometryExplorer": {
+        "step": "Step",
+        "layer": "Layer",
+    },
     "ThermometerExplorer": {
         "lr": "Learning rate",
         "batch_size": "Batch size",

@@ -8,6 +8,7 @@ import pytest
 
 from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets import (
+    GeometryExplorer,
     MeasuredStepsExplorer,
     MomentumExplorer,
     PlaneExplorer,
@@ -34,6 +35,19 @@ def measured(target=0.01, **settings):
     """Return an explorer of measured steps; methods' points among the settings replace `POINTS`."""
     points = {name: settings.pop(name, POINTS) for name in ("sgd", "heavy_ball")}
     return MeasuredStepsExplorer(PROBLEM, points, target, **settings)
+
+
+DIRECTIONS = {
+    step: {"layer0": [[3.0, 1.0], [step + 1.0, 0.5]], "layer1": [[2.0, 0.0], [1.0, 0.0]]}
+    for step in (0, 10)
+}
+
+
+def geometry(step=0, layer=0, **changed):
+    """Return an explorer of directions; `changed` layers replace those of step 10."""
+    return GeometryExplorer(
+        {**DIRECTIONS, 10: {**DIRECTIONS[10], **changed}}, step=step, layer=layer
+    )
 
 
 BAD = [
@@ -90,6 +104,17 @@ BAD = [
     ("momentum", lambda: measured(momentum=1), "1", "[0, 1)"),
     ("noise_factor", lambda: measured(noise_factor=0), "0", "(0, inf)"),
     ("start_factor", lambda: setattr(measured(), "start_factor", -1), "-1", "(0, inf)"),
+    ("measured", lambda: GeometryExplorer([]), "[]", "dict of steps"),
+    ("measured", lambda: GeometryExplorer({}), "{}", "dict of steps"),
+    ("step of measured", lambda: GeometryExplorer({-1: {}}), "-1", "[0, inf)"),
+    ("measured[3]", lambda: GeometryExplorer({3: {}}), "[]", "layers"),
+    ("measured[10]", lambda: geometry(more=[[1], [1]]), "more", "['layer0', 'layer1']"),
+    ("measured[10]['layer1']", lambda: geometry(layer1=[[1], [-1]]), "-1", "negative"),
+    ("measured[10]['layer1']", lambda: geometry(layer1=[[1], [1], [1]]), "(3, 1)", "(2, k)"),
+    ("measured[10]['layer1']", lambda: geometry(layer1=[[0], [1]]), "(2, 1)", "above zero"),
+    ("step", lambda: geometry(step=3), "3", "10"),
+    ("layer", lambda: geometry(layer=-1), "-1", "[0, inf)"),
+    ("layer", lambda: setattr(geometry(), "layer", 0.5), "0.5", "integer"),
     ("lr", lambda: ThermometerExplorer(lr=0), "0", "(0, inf)"),
     ("batch_size", lambda: ThermometerExplorer(batch_size=1.5), "1.5", "integer"),
     ("momentum", lambda: ThermometerExplorer(momentum=1), "1", "[0, 1)"),
@@ -116,27 +141,35 @@ EXPLORERS = [
     (PreconditioningExplorer, "power=0.5, lr_fraction=0.5, momentum=0.0, batch_size=1024"),
     (StepsExplorer, "exponent=1.0, power=0.0, momentum=0.9, target=0.01"),
     (MeasuredStepsExplorer, "momentum=0.9, noise_factor=1.0, start_factor=1.0"),
+    (GeometryExplorer, "step=0, layer=0"),
     (ThermometerExplorer, "lr=0.01, batch_size=16, momentum=0.0"),
     (PlaneExplorer, "lr=0.5, momentum=0.8, extrapolation=0.25, roundness=1.0"),
 ]
-WITHOUT_PROBLEM = (StepsExplorer, ThermometerExplorer, PlaneExplorer)
+WITHOUT_PROBLEM = (GeometryExplorer, StepsExplorer, ThermometerExplorer, PlaneExplorer)
+MEASURED = {MeasuredStepsExplorer: measured, GeometryExplorer: geometry}
 
 
 def make(kind, **settings):
-    if kind is MeasuredStepsExplorer:
-        return measured(**settings)
+    if kind in MEASURED:
+        return MEASURED[kind](**settings)
     return kind(**settings) if kind in WITHOUT_PROBLEM else kind(PROBLEM, **settings)
 
 
 @pytest.mark.parametrize(("kind", "defaults"), EXPLORERS)
 def test_state_is_the_whole_setting(kind, defaults):
-    state = state_of(make(kind, momentum=0.25))
+    one = {"layer": 2} if kind is GeometryExplorer else {"momentum": 0.25}
+    state = state_of(make(kind, **one))
     problem = state.pop("problem", None)
+    if kind is GeometryExplorer:
+        found = state.pop("measured")
+        assert found["steps"] == [0, 10] and found["layers"] == ["layer0", "layer1"]
+        assert found["points"][1] == [[[3.0, 11.0], [1.0, 0.5]], [[2.0, 1.0], [0.0, 0.0]]]
     if kind is MeasuredStepsExplorer:
         assert state.pop("measured") == {"sgd": POINTS, "heavy_ball": POINTS}
         assert state.pop("target") == 0.01
     settings = ", ".join(f"{name}={value}" for name, value in state.items())
-    assert settings == re.sub(r"momentum=[\d.]+", "momentum=0.25", defaults)
+    (name, value) = one.popitem()
+    assert settings == re.sub(rf"{name}=[\d.]+", f"{name}={value}", defaults)
     assert (problem is None) == (kind in WITHOUT_PROBLEM)
     for name in problem or ():
         np.testing.assert_array_equal(problem[name], getattr(PROBLEM, name))

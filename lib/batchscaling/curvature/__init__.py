@@ -1,5 +1,6 @@
 """Curvature of real losses: products, gradients, Kronecker factors, spectra. Needs torch."""
 
+from batchscaling.curvature.eigenbasis import Directions, along_eigenbasis
 from batchscaling.curvature.factors import kronecker_eigenvalues, kronecker_factors
 from batchscaling.curvature.gradients import gradient_products, per_example_gradients
 from batchscaling.curvature.products import (
@@ -12,6 +13,8 @@ from batchscaling.curvature.products import (
 from batchscaling.curvature.smoothness import gradient_lipschitz
 from batchscaling.curvature.softmax import LocalQuadratic, SoftmaxRegression
 from batchscaling.curvature.spectra import spectral_density
+from batchscaling.curvature.steps import fisher_matrix, gauss_newton_step
+from batchscaling.spectrum import trace_estimate
 from batchscaling.training.models.taps import (
     Diagonal,
     Kronecker,
@@ -22,14 +25,18 @@ from batchscaling.training.models.taps import (
 
 __all__ = [
     "Diagonal",
+    "Directions",
     "Kronecker",
     "LocalQuadratic",
     "SoftmaxRegression",
+    "along_eigenbasis",
     "as_matrix",
+    "fisher_matrix",
     "fisher_product",
     "from_matrix",
     "gauss_newton_product",
     "gauss_newton_product_of",
+    "gauss_newton_step",
     "gradient_lipschitz",
     "gradient_products",
     "hessian_product",
@@ -39,4 +46,5 @@ __all__ = [
     "layer_moments",
     "per_example_gradients",
     "spectral_density",
+    "trace_estimate",
 ]

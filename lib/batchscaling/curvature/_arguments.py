@@ -1,9 +1,12 @@
 """What functions of this package take: a model at some parameters, and labelled examples."""
 
 import torch
+from torch.func import jacrev, vmap
 
 from batchscaling import _validation as check
 from batchscaling.training.fit import check_examples
+
+FISHERS = ("exact", "sampled", "empirical")
 
 
 def checked(model, params, inputs, labels, loss, *, single=False):
@@ -41,3 +44,37 @@ def sampled_slope(loss, outputs, labels, rng):
     """Return the slope for labels that the model itself draws; zero in rows that do not count."""
     uniform = torch.rand(outputs.shape, generator=rng, dtype=outputs.dtype).to(outputs.device)
     return loss.sampled_slope(outputs, uniform) * loss.counts(labels)[..., None]
+
+
+def fisher_slopes(loss, labels, fisher, samples, rng, outputs):
+    """Yield derivatives of the losses by the outputs, for the labels that `fisher` says.
+
+    The mean over examples of their squares is the Fisher matrix of the outputs. Outputs have the
+    axes (rows, examples, ..., classes).
+    """
+    if fisher == "empirical":
+        yield loss.slope(outputs, labels)
+    elif fisher == "sampled":
+        for _ in range(samples):
+            yield sampled_slope(loss, outputs, labels, rng) / samples**0.5
+    else:
+        yield from _roots(loss, outputs, labels)
+
+
+def _roots(loss, outputs, labels):
+    """Yield slopes whose squares add up to the Hessian by the outputs, position by position."""
+    counts = loss.counts(labels)
+    rows = labels.flatten(0, counts.ndim - 1)
+
+    def single(row, label):
+        return loss.scores(row[None], label[None])[0].sum()
+
+    curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), rows)
+    values, vectors = torch.linalg.eigh(curved)
+    roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
+    roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (1, examples, positions, …)
+    for place in range(roots.shape[2]):
+        for column in roots[:, :, place].unbind(-1):
+            slope = torch.zeros_like(roots[..., 0])
+            slope[:, :, place] = column
+            yield slope.view_as(outputs)

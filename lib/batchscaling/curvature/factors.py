@@ -10,11 +10,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.func import jacrev, vmap
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import checked, counted, sampled_slope
-from batchscaling.curvature.products import FISHERS
+from batchscaling.curvature._arguments import FISHERS, checked, counted, fisher_slopes
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.losses import cross_entropy
@@ -84,7 +82,7 @@ def kronecker_factors(
     chunk = max(chunk // model.ghost_size, 1) * model.ghost_size
     total = {}
     for some, some_labels in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-        chosen = partial(_slopes, loss, some_labels[None], fisher, samples, rng)
+        chosen = partial(fisher_slopes, loss, some_labels[None], fisher, samples, rng)
         options = {"sharing": sharing, "verify": not total}
         total = _sum(total, layer_moments(model, rows, some[None], chosen, **options))
     return {name: _mean(found, len(inputs), counted(loss, labels)) for name, found in total.items()}
@@ -114,36 +112,6 @@ def kronecker_eigenvalues(factors):
 def _eigenvalues(side):
     side = side.double().cpu()
     return torch.linalg.eigvalsh(side) if side.ndim == 2 else side
-
-
-def _slopes(loss, labels, fisher, samples, rng, outputs):
-    """Yield derivatives of the losses by the outputs, for the labels that `fisher` says."""
-    if fisher == "empirical":
-        yield loss.slope(outputs, labels)
-    elif fisher == "sampled":
-        for _ in range(samples):
-            yield sampled_slope(loss, outputs, labels, rng) / samples**0.5
-    else:
-        yield from _roots(loss, outputs, labels)
-
-
-def _roots(loss, outputs, labels):
-    """Yield slopes whose squares add up to the Hessian by the outputs, position by position."""
-    counts = loss.counts(labels)
-    rows = labels.flatten(0, counts.ndim - 1)
-
-    def single(row, label):
-        return loss.scores(row[None], label[None])[0].sum()
-
-    curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), rows)
-    values, vectors = torch.linalg.eigh(curved)
-    roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
-    roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (1, examples, positions, …)
-    for place in range(roots.shape[2]):
-        for column in roots[:, :, place].unbind(-1):
-            slope = torch.zeros_like(roots[..., 0])
-            slope[:, :, place] = column
-            yield slope.view_as(outputs)
 
 
 def _sum(total, moments):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.func import grad, vmap
+from torch.func import grad, vjp, vmap
 
 from batchscaling import _validation as check
 from batchscaling.curvature._arguments import checked, mean_loss
@@ -85,6 +85,28 @@ def gradient_products(
         norms.append(np.einsum("np,np->n", gradients, curved))
         dots.append(gradients @ curved_mean)
     return np.concatenate(norms), np.concatenate(dots)
+
+
+def gradients_from_slopes(model, params, inputs, slopes):
+    """Return the gradient of each example for given slopes of its outputs, unchecked.
+
+    Parameters
+    ----------
+    model, params, inputs
+        As for `per_example_gradients`.
+    slopes : torch.Tensor
+        Of the shape of the outputs: derivatives of each example's loss by its outputs.
+
+    Returns
+    -------
+    dict of torch.Tensor, each of shape (n, ...)
+    """
+
+    def single(example, slope):
+        _, pull = vjp(lambda p: model.apply(p, example[None]), params)
+        return pull(slope[None])[0]
+
+    return vmap(single)(inputs, slopes)
 
 
 def _each_gradient(model, params, inputs, labels, loss):

@@ -12,11 +12,15 @@ import torch
 from torch.func import grad, jvp, vjp
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import checked, counted, mean_loss, sampled_slope
+from batchscaling.curvature._arguments import (
+    FISHERS,
+    checked,
+    counted,
+    mean_loss,
+    sampled_slope,
+)
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.losses import cross_entropy
-
-FISHERS = ("exact", "sampled", "empirical")
 
 
 @undisturbed

@@ -1,6 +1,7 @@
 """Fits to curves of steps against batch size, in log space, where errors are relative."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -79,6 +80,52 @@ class BatchSizeCurve:
             there = np.isfinite(medians)
             fits.append(fit_hyperbola(self.batch_sizes[there], medians[there])[1])
         return np.array(fits)
+
+
+class PowerFit(NamedTuple):
+    """A power law through points: y is about ``factor * x**exponent``.
+
+    Attributes
+    ----------
+    exponent, factor : float
+        Of the straight line of least squares in logarithms.
+    correlation : float
+        Of the logarithms.
+    """
+
+    exponent: float
+    factor: float
+    correlation: float
+
+
+def fit_power(x, y):
+    """Return the power law through points, by least squares in logarithms.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (k,)
+        Positive; at least two different `x`.
+
+    Returns
+    -------
+    PowerFit
+        Where all `y` are equal, the correlation is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a number is not positive, or all `x` are equal.
+    """
+    x, y = check.array("x", x, positive=True), check.array("y", y, positive=True)
+    check.same_shape("y", y, "x", x.shape)
+    if len(np.unique(x)) < 2:
+        check.reject("x", x, "at least two different numbers")
+    logs = np.log(x), np.log(y)
+    (dx, dy), (middle, height) = (v - v.mean() for v in logs), (v.mean() for v in logs)
+    exponent = dx @ dy / (dx @ dx)
+    size = np.sqrt((dx @ dx) * (dy @ dy))
+    correlation = dx @ dy / size if size > 0 else np.nan
+    return PowerFit(float(exponent), float(np.exp(height - exponent * middle)), float(correlation))
 
 
 def fit_hyperbola(batch_sizes, steps):

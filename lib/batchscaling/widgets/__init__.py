@@ -1,6 +1,7 @@
 """Interactive parts of the book: explorers that need no kernel, and controls for live notebooks."""
 
 from batchscaling.widgets.explorers import (
+    GeometryExplorer,
     MeasuredStepsExplorer,
     MomentumExplorer,
     PlaneExplorer,
@@ -12,6 +13,7 @@ from batchscaling.widgets.explorers import (
 from batchscaling.widgets.live import live
 
 __all__ = [
+    "GeometryExplorer",
     "MeasuredStepsExplorer",
     "MomentumExplorer",
     "PlaneExplorer",

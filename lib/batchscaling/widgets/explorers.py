@@ -313,6 +313,69 @@ class MeasuredStepsExplorer(_ProblemExplorer):
         return super()._state() | {"measured": self.measured, "target": self.target}
 
 
+class GeometryExplorer(_Explorer):
+    """Gradient noise against curvature along directions of a network's layers, as it trains.
+
+    A sign is a direction; lines are equal noise and curvature, and the power law through the signs
+    by least squares in logarithms. Directions with less than a millionth of the largest curvature
+    are left out.
+
+    In a live notebook the knobs and the attributes of the same names follow each other.
+
+    Parameters
+    ----------
+    measured : dict of int to dict of str to array_like, each of shape (2, k)
+        For each step of training, curvatures and noise of some directions of each layer, none of
+        them negative. In each step and layer some are above zero; layers are the same at all steps.
+    step : int
+        Of training at the start, one of the measured ones. A later value that is none of them
+        stands for the last one before it.
+    layer : int
+        At the start, counted from 1; 0 shows all layers. A number beyond the last one is the last.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    _module = "geometry_explorer.js"
+    _esm = compose(_module)
+
+    measured = traitlets.Dict().tag(sync=True)
+    step = _Knob(partial(check.integer, low=0))
+    layer = _Knob(partial(check.integer, low=0))
+
+    def __init__(self, measured, step=0, layer=0):
+        if not isinstance(measured, Mapping) or not measured:
+            check.reject("measured", measured, "a dict of steps to dicts of layers")
+        steps = sorted(check.integer("step of measured", key, 0) for key in measured)
+        layers = list(measured[steps[0]])
+        rows = []
+        for at in steps:
+            if not layers or list(measured[at]) != layers:
+                check.reject(f"measured[{at}]", list(measured[at]), f"the layers {layers}")
+            rows.append([_directions(at, name, measured[at][name]) for name in layers])
+        super().__init__(
+            measured={"steps": steps, "layers": layers, "points": rows},
+            step=check.one_of("step", step, steps),
+            layer=layer,
+        )
+
+    def _state(self):
+        return {"measured": self.measured} | self._knobs()
+
+
+def _directions(step, layer, pair):
+    """Return curvature and noise of each direction, a list of pairs."""
+    name = f"measured[{step}][{layer!r}]"
+    pair = check.array(name, pair, ndim=2, nonnegative=True)
+    if len(pair) != 2 or not pair.any(axis=1).all():
+        found = f"an array of shape {pair.shape}"
+        check.reject(name, found, "shape (2, k), both rows with a number above zero")
+    return pair.T.tolist()
+
+
 class ThermometerExplorer(_Explorer):
     r"""Where SGD spends its time on a landscape with two valleys, as its temperature moves.
 

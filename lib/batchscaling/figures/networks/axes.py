@@ -18,3 +18,9 @@ def plain_numbers(axis):
     axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(plt.NullLocator())
+
+
+def means(axes, places, rows, **style):
+    """Draw the mean of rows, with bars from the smallest to the largest."""
+    middle = rows.mean(0)
+    axes.errorbar(places, middle, [middle - rows.min(0), rows.max(0) - middle], capsize=3, **style)

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from batchscaling.figures.networks.axes import means
 from batchscaling.figures.style import FAMILY, GREY, MARKERS, finish, look
 
 _DIRECTIONS = {
@@ -55,7 +56,7 @@ def distances(steps, found, nearest):
     for (layer, values), style, marker in zip(found.items(), FAMILY[1::2], MARKERS, strict=False):
         for rows, end, line in ((values, "K-FAC", "-"), (nearest[layer], "nearest product", ":")):
             look_of = {"color": style["color"], "linestyle": line, "marker": marker}
-            _means(axes, range(len(steps)), rows, **look_of, label=f"{layer}, {end}")
+            means(axes, range(len(steps)), rows, **look_of, label=f"{layer}, {end}")
     axes.set_xticks(range(len(steps)), labels=steps)
     axes.set(xlabel="step of gradient descent", ylabel="distance / norm of the block", ylim=(0, 1))
     axes.legend(ncols=2)
@@ -78,14 +79,8 @@ def shares(damping, panels):
     figure, row = plt.subplots(1, len(panels), sharey=True, squeeze=False)
     for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
         for name, rows in lines.items():
-            _means(axes, damping, rows, **_DIRECTIONS[name], label=name)
+            means(axes, damping, rows, **_DIRECTIONS[name], label=name)
         axes.set(title=title, xscale="log", xlabel="damping", ylim=(0, 1))
     row[0, 0].set_ylabel("part of the best fall")
     figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return finish(figure)
-
-
-def _means(axes, places, rows, **style):
-    """Draw the mean of rows, with bars from the smallest to the largest."""
-    middle = rows.mean(0)
-    axes.errorbar(places, middle, [middle - rows.min(0), rows.max(0) - middle], capsize=3, **style)
