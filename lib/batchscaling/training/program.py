@@ -11,6 +11,7 @@ from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
+from batchscaling.training.recorded import Recorded
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
 
@@ -71,8 +72,12 @@ class Program:
         self.workers = 1 if exchange is None else exchange.workers
         self.device = data.train_inputs.device
         self.apply, self.update = vmap(model.apply), vmap(optimizer.update)
+        self._query = None if optimizer.query is None else vmap(optimizer.query)
+        self._recorded = []
         if compiled:
             self.apply, self.update = compile_all(self.apply, self.update)
+        elif self.device.type == "cpu":
+            self._record()
         self._checked = False
 
     def start(self, seeds, hyper, batch_size):
@@ -106,6 +111,8 @@ class Program:
         trials : numpy.ndarray of int
             Places among those that run.
         """
+        for function in self._recorded:
+            function.forget()
         self.count, trials = len(trials), at_least_two(trials)
         self.seeds = [self.seeds[trial] for trial in trials]
         self.streams.keep(self.seeds)
@@ -146,6 +153,15 @@ class Program:
         if self.exchange is not None:
             params = self.exchange.readout(self._by_worker(params))
         return take(params, slice(self.count))
+
+    def _record(self):
+        """Repeat the parts of a step from recordings."""
+        examples = self.data.train_inputs, self.data.train_labels
+        self._gradients, self._moved = Recorded(self._gradients, examples), Recorded(self._moved)
+        self._recorded = [self._gradients, self._moved]
+        if self._query is not None:
+            self._query = Recorded(self._query)
+            self._recorded.append(self._query)
 
     def _draws(self, params):
         """Return the random numbers of a step, by name: purpose, and how they are drawn."""
@@ -195,7 +211,8 @@ class Program:
         params, state, average, hyper, outer = rows
         with torch.no_grad():
             point = self._point(rows, batch)
-        grads = self._gradients(point, batch)
+        seen = {name: batch[name] for name in ("index", "changes") if name in batch}
+        grads = self._gradients(point, seen)
         if looks:
             moments = self._moments(point, batch)
         with torch.no_grad():
@@ -205,11 +222,7 @@ class Program:
                 state = vmap(self.optimizer.own)(grads, state)
             if self.exchange is not None:
                 grads = self._by_row(self.exchange.gradients(self._by_worker(grads), step + 1))
-            updates, state = self.update(grads, state, params, hyper)
-            for name, p in params.items():
-                p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
-            if self.model.constrain is not None:
-                params = vmap(self.model.constrain)(params)
+            params, state = self._moved(grads, state, params, hyper)
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
                 params, outer = map(self._by_row, self.exchange.params(*held, step + 1))
@@ -217,13 +230,20 @@ class Program:
                 average = _averaged(average, params, hyper["decay"])
         return Rows(params, state, average, hyper, outer)
 
+    def _moved(self, grads, state, params, hyper):
+        """Return the parameters, and the optimizer's state, after an update."""
+        updates, state = self.update(grads, state, params, hyper)
+        for name, p in params.items():
+            p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
+        if self.model.constrain is not None:
+            params = vmap(self.model.constrain)(params)
+        return params, state
+
     def _point(self, rows, batch):
         """Return where the gradient is taken."""
-        if self.optimizer.query is None:
+        if self._query is None:
             return rows.params
-        return vmap(self.optimizer.query)(
-            rows.params, rows.state, rows.hyper, batch.get("drawn", ())
-        )
+        return self._query(rows.params, rows.state, rows.hyper, batch.get("drawn", ()))
 
     def _gradients(self, params, batch):
         """Return every row's gradient of its mean loss, zero where no label counts.
