@@ -242,6 +242,28 @@ def test_a_pure_function_is_repeated(monkeypatch, made, name):
     assert len(made) == 1
 
 
+def test_each_layout_has_a_recording_of_its_own(monkeypatch, made):
+    """Of what `t.view(-1)` copies where numbers do not follow one another, and only there."""
+    kinds = (number, lambda i: number(i).T, lambda i: number(i)[:1], lambda i: number(i).double())
+    repeated = Recorded(lambda t: t.reshape(-1).add_(1))
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    for i, kind in itertools.product(range(6), kinds):
+        given, wanted = kind(i), kind(i)
+        result = repeated(given)
+        assert torch.equal(result, wanted.reshape(-1).add_(1)) and torch.equal(given, wanted)
+    assert len(made) == len(kinds)
+
+
+def test_a_tensor_that_is_given_twice_is_not_taken_for_one(monkeypatch, made):
+    repeated = Recorded(lambda one, other: one - other)
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    for i in range(9):
+        one = number(i)
+        other = one if i < 6 else number(2)
+        assert torch.equal(repeated(one, other), one - other)
+    assert made == []
+
+
 def counter():
     count = itertools.count()
     return lambda t: t * (next(count) // 2)  # a plain call, and one that may be recorded

@@ -279,7 +279,7 @@ class Program:
     def _parts(self, batch):
         """Yield inputs, labels and sampled numbers of a batch's parts, and the whole's labels."""
         index = batch["index"]
-        labels = self.data.train_labels[index]
+        labels = of_rows(self.data.train_labels, index)
         counted = self.loss.counts(labels).flatten(1).sum(1).clamp_(min=1)
         size = self.pieces.examples(index.shape[1])
         for first in range(0, index.shape[1], size):

@@ -139,21 +139,31 @@ class Recording:
 
     def function(self, constants):
         """Return the function that repeats the operations."""
-        last = {name: i for i, line in enumerate(self.lines) for name in (*line.used, *line.made)}
+        lines = self._needed()
+        last = {name: i for i, line in enumerate(lines) for name in (*line.used, *line.made)}
         source = ["def repeat(*trees):"]
         source += [f"    t{i} = {place}" for i, place in enumerate(self.inputs)]
-        for i, line in enumerate(self.lines):
+        for i, line in enumerate(lines):
             made = ", ".join(name or "_" for name in line.made) + ("" if line.single else ",")
             source.append(f"    {made} = f{i}({line.arguments})")
             done = [name for name, j in last.items() if j == i and name and name not in self.kept]
             source += [f"    del {', '.join(done)}"] if done else []
         source.append(f"    return {self.result}")
-        scope = {f"f{i}": line.operation for i, line in enumerate(self.lines)}
+        scope = {f"f{i}": line.operation for i, line in enumerate(lines)}
         scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
         scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         scope |= {"torch": torch, "inf": float("inf"), "nan": float("nan")}
         exec("\n".join(source), scope)
         return torch.no_grad()(scope["repeat"])
+
+    def _needed(self):
+        """Return the lines that write into a tensor, or whose results are used."""
+        needed, lines = set(self.kept), []
+        for line in reversed(self.lines):
+            if line.operation._schema.is_mutable or not needed.isdisjoint(line.made):
+                needed |= line.used
+                lines.append(line)
+        return lines[::-1]
 
 
 class _Recorder(TorchDispatchMode):
