@@ -223,7 +223,14 @@ def number(i):
     return torch.tensor([[1.0, -2.0], [3.0, float(i)]])
 
 
+def through_a_view(t):
+    total = t + 1
+    total[0].mul_(t[1])
+    return total
+
+
 PURE = {
+    "through a view": through_a_view,
     "gradient": vmap(torch.func.grad(lambda t: (t.tanh() ** 3 * 2.5).sum())),
     "in place": lambda t: t.mul_(2).add_(t[0].clone()),
     "unchanged": lambda t: {"same": t, "view": t.view(2, 2), "twice": (t, t)},
