@@ -19,6 +19,9 @@ from batchscaling import _validation as check
 class Loss:
     """A loss as pure functions of tensors, minus the logarithm of a probability.
 
+    They depend on their arguments alone: training may record the operations of `slope` in one step,
+    and repeat them in others.
+
     Attributes
     ----------
     slope : callable

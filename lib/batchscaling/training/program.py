@@ -12,6 +12,7 @@ from batchscaling.training.device import compile_all
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 from batchscaling.training.optimizers.base import AnotherBatch
+from batchscaling.training.recorded import Recorded
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
 from batchscaling.training.workers import ALL_HELD
@@ -77,8 +78,12 @@ class Program:
         self.workers = 1 if exchange is None else len(range(exchange.workers)[held.workers])
         self.device = data.train_inputs.device
         self.apply, self.update = vmap(model.apply), vmap(optimizer.update)
+        self._query = None if optimizer.query is None else vmap(optimizer.query)
+        self._recorded = []
         if compiled:
             self.apply, self.update = compile_all(self.apply, self.update)
+        elif self.device.type == "cpu":
+            self._record()
         self._checked = False
 
     def start(self, seeds, hyper, batch_size):
@@ -112,6 +117,8 @@ class Program:
         trials : numpy.ndarray of int
             Places among those that run.
         """
+        for function in self._recorded:
+            function.forget()
         self.count, trials = len(trials), at_least_two(trials)
         self.seeds = [self.seeds[trial] for trial in trials]
         self.streams.keep(self.seeds)
@@ -164,6 +171,15 @@ class Program:
     def _looks(self, step):
         return [look for look in self.optimizer.looks if step % look.every == 0]
 
+    def _record(self):
+        """Repeat the parts of a step from recordings."""
+        examples = self.data.train_inputs, self.data.train_labels
+        self._gradients, self._moved = Recorded(self._gradients, examples), Recorded(self._moved)
+        self._recorded = [self._gradients, self._moved]
+        if self._query is not None:
+            self._query = Recorded(self._query)
+            self._recorded.append(self._query)
+
     def _draws(self, params):
         """Return the random numbers of a step, by name: purpose, and how they are drawn."""
         draws = {}
@@ -214,7 +230,8 @@ class Program:
         params, state, average, hyper, outer = rows
         with torch.no_grad():
             point = self._point(rows, batch)
-        grads = self._gradients(point, batch)
+        seen = {name: batch[name] for name in ("index", "changes") if name in batch}
+        grads = self._gradients(point, seen)
         if looks:
             moments = self._moments(point, batch)
         with torch.no_grad():
@@ -225,11 +242,7 @@ class Program:
             if self.exchange is not None:
                 held = self._by_worker(grads)
                 grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))
-            updates, state = self.update(grads, state, params, hyper)
-            for name, p in params.items():
-                p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
-            if self.model.constrain is not None:
-                params = vmap(self.model.constrain)(params)
+            params, state = self._moved(grads, state, params, hyper)
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
                 params, outer = map(self._by_row, self.exchange.params(*held, step + 1, self._mean))
@@ -237,16 +250,25 @@ class Program:
                 average = _averaged(average, params, hyper["decay"])
         return Rows(params, state, average, hyper, outer)
 
+    def _moved(self, grads, state, params, hyper):
+        """Return the parameters, and the optimizer's state, after an update."""
+        updates, state = self.update(grads, state, params, hyper)
+        for name, p in params.items():
+            p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
+        if self.model.constrain is not None:
+            params = vmap(self.model.constrain)(params)
+        return params, state
+
     def _point(self, rows, batch):
         """Return where the gradient is taken."""
-        if self.optimizer.query is None:
+        if self._query is None:
             return rows.params
         drawn = tree_map(
             lambda leaf: self._of_another(leaf, rows.params) if _is_another(leaf) else leaf,
             batch.get("drawn", ()),
             is_leaf=_is_another,
         )
-        return vmap(self.optimizer.query)(rows.params, rows.state, rows.hyper, drawn)
+        return self._query(rows.params, rows.state, rows.hyper, drawn)
 
     @torch.enable_grad()
     def _of_another(self, drawn, params):
@@ -289,7 +311,7 @@ class Program:
     def _parts(self, batch):
         """Yield inputs, labels and sampled numbers of a batch's parts, and the whole's labels."""
         index = batch["index"]
-        labels = self.data.train_labels[index]
+        labels = of_rows(self.data.train_labels, index)
         counted = self.loss.counts(labels).flatten(1).sum(1).clamp_(min=1)
         size = self.pieces.examples(index.shape[1])
         for first in range(0, index.shape[1], size):

@@ -12,7 +12,8 @@ class Model:
     """A network as pure functions.
 
     All of them work under ``torch.func.vmap`` over parameters and inputs, and under
-    ``torch.func.grad``.
+    ``torch.func.grad``. They depend on their arguments alone: training may record the operations
+    of `apply` and `constrain` in one step, and repeat them in others.
 
     Attributes
     ----------

@@ -65,6 +65,8 @@ class Optimizer:
     """An optimizer, or a part of one for `chain`, as pure functions.
 
     Two are enough: `sgd` and `adam` have no others. All but `draw` work under ``torch.func.vmap``.
+    They depend on their arguments alone: training may record the operations of `update` and
+    `query` in one step, and repeat them in others.
 
     Attributes
     ----------

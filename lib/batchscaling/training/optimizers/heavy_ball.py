@@ -7,9 +7,9 @@ from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
 def _update(grads, state, params, hyper):
-    momentum = hyper["momentum"]
+    rate, momentum = -hyper["lr"], hyper["momentum"]
     velocity = {name: torch.addcmul(g, momentum, state[name]) for name, g in grads.items()}
-    return {name: -hyper["lr"] * v for name, v in velocity.items()}, velocity
+    return {name: rate * v for name, v in velocity.items()}, velocity
 
 
 heavy_ball = Optimizer(zeros, _update, {"lr": check.positive, "momentum": check.below_one})

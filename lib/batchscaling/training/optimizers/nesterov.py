@@ -7,10 +7,10 @@ from batchscaling.training.optimizers.base import Optimizer, zeros
 
 
 def _update(grads, state, params, hyper):
-    momentum = hyper["momentum"]
+    rate, momentum = -hyper["lr"], hyper["momentum"]
     velocity = {name: torch.addcmul(g, momentum, state[name]) for name, g in grads.items()}
     ahead = {name: torch.addcmul(g, momentum, velocity[name]) for name, g in grads.items()}
-    return {name: -hyper["lr"] * a for name, a in ahead.items()}, velocity
+    return {name: rate * a for name, a in ahead.items()}, velocity
 
 
 nesterov = Optimizer(zeros, _update, {"lr": check.positive, "momentum": check.below_one})

@@ -5,7 +5,8 @@ from batchscaling.training.optimizers.base import Optimizer, no_state
 
 
 def _update(grads, state, params, hyper):
-    return {name: -hyper["lr"] * grad for name, grad in grads.items()}, state
+    rate = -hyper["lr"]
+    return {name: rate * grad for name, grad in grads.items()}, state
 
 
 sgd = Optimizer(no_state, _update, {"lr": check.positive})
