@@ -1,6 +1,7 @@
 """Chapters are executed several at a time, and only when they changed."""
 
 import time
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import nbformat
@@ -118,11 +119,21 @@ def test_what_chapters_use_changes_with_a_name_but_not_with_what_running_makes(t
 
 def test_what_chapters_use_changes_with_a_version(monkeypatch):
     seen = {execute.inputs()}
-    for version in ("1", "2"):
-        numpy = SimpleNamespace(name="numpy", version=version)
-        monkeypatch.setattr(execute, "distributions", lambda numpy=numpy: [numpy])
+    for number in ("1", "2"):
+        numpy = SimpleNamespace(name="numpy", version=number)
+        monkeypatch.setattr(execute, "distributions", lambda path, numpy=numpy: [numpy])
         seen.add(execute.inputs())
     assert len(seen) == 3
+
+
+def test_what_chapters_use_does_not_change_with_what_a_process_imports(tmp_path, monkeypatch):
+    seen = execute.inputs()
+    folder = tmp_path / "more" / "something-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: something\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    assert version("something") == "1.0"
+    assert execute.inputs() == seen
 
 
 def test_a_chapter_that_fails_is_shown_and_the_others_are_stored(write, cache, capsys):

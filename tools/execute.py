@@ -8,6 +8,7 @@ The results go to the cache in `_build`, where the site's builder and the tests 
 import copy
 import hashlib
 import sys
+import sysconfig
 import time
 from importlib.metadata import distributions
 
@@ -42,8 +43,13 @@ def run(path):
 
 
 def inputs(root=book.ROOT):
-    """Return a digest of the `INPUTS` below `root`, of Python and of all installed versions."""
-    versions = sorted(f"{each.name} {each.version}" for each in distributions())
+    """Return a digest of the `INPUTS` below `root`, of Python and of all installed versions.
+
+    Installed is what the environment holds, wherever else a process looks: Ray, once imported,
+    adds packages of its own to the path.
+    """
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    versions = sorted(f"{each.name} {each.version}" for each in distributions(path=folders))
     digest = hashlib.sha256("\n".join([sys.version, *versions]).encode())
     for path in sorted(path for name in INPUTS for path in files(root / name)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
