@@ -260,6 +260,8 @@ def test_notebooks_module_draws_the_same_and_follows_the_model(explorer, kind):
 
 
 def test_page_s_state_is_what_the_library_writes(explorer, kind):
+    if kind == "GeometryExplorer":
+        pytest.skip("its state is made of its arguments, and is not given back as them")
     settings = dict(explorer.start)
     given = [NoisyQuadratic(**settings.pop("problem"))] if "problem" in settings else []
     widget = getattr(batchscaling.widgets, kind)(*given, **settings)
