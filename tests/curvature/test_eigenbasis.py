@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from doubles import drawn, integers, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -21,21 +22,6 @@ from batchscaling.curvature import (
 from batchscaling.training import Model, mlp, resnet, simple_cnn, transformer_lm
 from batchscaling.training.losses import bernoulli_cross_entropy
 from batchscaling.training.models import layers
-
-
-def normal(*shape, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
-
-
-def integers(high, *shape):
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(1))
-
-
-def drawn(model):
-    params = model.init(torch.Generator().manual_seed(0))
-    return {name: p.double() + 0.2 * normal(*p.shape, seed=2) for name, p in params.items()}
-
 
 MLP = mlp([4, 5, 3])
 TEXT = {"width": 4, "heads": 2, "units": 3, "layers": 1}

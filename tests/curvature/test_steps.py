@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from doubles import drawn, integers, normal
 from torch.func import grad
 
 from batchscaling.curvature import (
@@ -15,21 +16,6 @@ from batchscaling.curvature import (
 from batchscaling.training import Model, mlp, resnet, simple_cnn, transformer_lm
 from batchscaling.training.losses import squared_error
 from batchscaling.training.models import layers
-
-
-def normal(*shape, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
-
-
-def integers(high, *shape):
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(1))
-
-
-def drawn(model):
-    params = model.init(torch.Generator().manual_seed(0))
-    return {name: p.double() + 0.2 * normal(*p.shape, seed=2) for name, p in params.items()}
-
 
 MLP = mlp([4, 5, 3])
 CNN = simple_cnn(4, 2, filters=(2, 2), units=3, classes=3)
