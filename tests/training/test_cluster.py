@@ -110,13 +110,13 @@ def starts(log, cell):
 @pytest.fixture
 def writes(monkeypatch):
     """Return the names of the files that were written, in order."""
-    names, write = [], module._write
+    names, write = [], module.write_record
 
     def counted(path, result):
         names.append(path.name)
         write(path, result)
 
-    monkeypatch.setattr(module, "_write", counted)
+    monkeypatch.setattr(module, "write_record", counted)
     return names
 
 

@@ -69,7 +69,7 @@ def convolve(inputs, weight, stride=1):
             dtype = torch.get_autocast_dtype("cpu")
             inputs, weight = inputs.to(dtype), weight.to(dtype)
         return _Convolve.apply(inputs, weight, (inputs.shape, weight.shape, settings))
-    if inputs.device.type == "cpu" and inputs.shape[1] < 4:
+    if inputs.device.type == "cpu" and inputs.shape[1] == weight.shape[1] < 4:
         # With less than eight channels in all groups, torch takes another algorithm: the last bits
         # of a row would depend on the number of rows. Four channels each are eight for two rows.
         inputs, weight = (
