@@ -1,4 +1,4 @@
-"""Train a residual network with equal noise schedules, and store its training curves.
+"""Train a residual network with schedules of equal noise, and none, and store its training curves.
 
     python -m tools.measure_schedules --small              # minutes on one core of a CPU
     python -m tools.measure_schedules --device cuda        # the paper's setting, on a GPU
@@ -11,7 +11,7 @@ pixels out of the 20,000 that this project keeps. Each has a file of its own.
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ def setting(small):
 
 
 def schedules(epochs, first, examples):
-    """Return schedules of equal noise by name, as `published_schedules` has them."""
+    """Return schedules of equal noise by name, as `published_schedules` has them; and none."""
     most = examples // 10
     start = first.lr, first.batch_size, first.momentum
     fast = round(matched_batch_size(first, lr=FACTOR * first.lr))
@@ -70,6 +70,7 @@ def schedules(epochs, first, examples):
         "higher rate": increase_batch(
             epochs, FACTOR * first.lr, fast, first.momentum, factor=FACTOR, max_batch_size=most
         ),
+        "no schedule": (replace(first, epochs=sum(epochs)),),
     }
 
 
