@@ -98,8 +98,8 @@ def one_of(name, value, choices):
     reject(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
 
 
-def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True):
-    """Return `value` as a float64 array, not empty, without NaN.
+def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True, missing=False):
+    """Return `value` as a float64 array, not empty, without NaN unless some may be `missing`.
 
     `ndim` is the number of dimensions, or several that are allowed, or None for any number.
     """
@@ -112,7 +112,7 @@ def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True
         reject(name, value, allowed)
     if numbers.size == 0 or (shapes and numbers.ndim not in shapes):
         reject(name, f"an array of shape {numbers.shape}", allowed)
-    bad = ~np.isfinite(numbers) if finite else np.isnan(numbers)
+    bad = ~np.isfinite(numbers) if finite else np.isnan(numbers) & (not missing)
     if positive:
         bad |= numbers <= 0
     if nonnegative:

@@ -256,6 +256,7 @@ OWN = from_module(lambda: nn.Linear(4, 3))
 BAD = {
     "fisher": lambda: kronecker_factors(*CASE, fisher="monte-carlo"),
     "sharing": lambda: kronecker_factors(*CASE, sharing="none"),
+    "factors": lambda: kronecker_eigenvalues({"layer0": torch.ones(2)}),
     "samples": lambda: kronecker_factors(*CASE, samples=0),
     "chunk": lambda: kronecker_factors(*CASE, chunk=0),
     "seed": lambda: kronecker_factors(*CASE, seed=0.5),

@@ -4,6 +4,8 @@ Not by `torch.func.hessian`: of a Transformer, in torch 2.13, it is not symmetri
 differences disagree.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -231,6 +233,31 @@ BAD = {
 def test_bad_input_is_named(name):
     with pytest.raises(ValueError, match=f"^{name} is .*; allowed: "):
         BAD[name]()
+
+
+def changed(**others):
+    """Return the case with other parameters."""
+    return CASE[0], CASE[1] | others, *CASE[2:]
+
+
+FIRST = next(iter(CASE[1]))
+BAD_PARAMS = {
+    "a list": ((CASE[0], list(CASE[1].values()), *CASE[2:]), "params is 'list'"),
+    "one more": (changed(more=torch.ones(2)), "params is "),
+    "one less": ((CASE[0], {FIRST: CASE[1][FIRST]}, *CASE[2:]), "params is "),
+    "an array": (changed(**{FIRST: CASE[1][FIRST].numpy()}), f"params['{FIRST}'] is 'ndarray'"),
+    "integers": (changed(**{FIRST: CASE[1][FIRST].long()}), f"params['{FIRST}'] is 'Tensor'"),
+    "rows": (changed(**{FIRST: CASE[1][FIRST][None]}), f"params['{FIRST}'] is 'torch.float"),
+    "NaN": (changed(**{FIRST: CASE[1][FIRST] * np.nan}), f"params['{FIRST}'] is 'torch.float"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PARAMS)
+@pytest.mark.parametrize("function", [gauss_newton_product, fisher_product, spectral_density])
+def test_parameters_that_are_not_the_models_are_named(function, name):
+    case, message = BAD_PARAMS[name]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}.*; allowed: "):
+        function(*case)
 
 
 def test_the_names_in_training_are_these():

@@ -11,6 +11,7 @@ from batchscaling.curves import (
     fit_hyperbola,
     fit_power,
     fit_shift,
+    median_interval,
     verdict,
 )
 
@@ -121,6 +122,23 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
         call()
+
+
+NO_NUMBERS = [None, [], "a", [np.nan], [1j], [True], np.ma.array([1.0, 2.0], mask=[0, 1])]
+
+
+@pytest.mark.parametrize("values", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("function", [bootstrap_interval, bootstrap_medians, median_interval])
+def test_a_sample_that_holds_what_is_no_number_is_refused(function, values):
+    with pytest.raises(ValueError, match=r"^(values|numbers) is (.|\n)*allowed: "):
+        function(values)
+
+
+def test_first_crossing_takes_nan_and_no_other_thing_that_is_no_number():
+    assert first_crossing([1, 2], [[np.nan, 0.5], [2.0, np.nan]], 1).tolist() == [2, np.inf]
+    for loss in ([[1j, 2]], [[True, False]], [["a", "b"]], None, []):
+        with pytest.raises(ValueError, match=r"^loss is .*allowed: "):
+            first_crossing([1, 2], loss, 1)
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,16 @@ def test_search_finds_pages(visit, served):
 
 @any_page
 def test_page_opened_as_a_file_works_whole(visit, path):
-    with visit(path, served=False) as seen:
+    with visit(path, served=False, formulas=False) as seen:
         seen.page.wait_for_load_state("load")
         for place in seen.page.locator(".batchscaling-mount").all():
             place.locator(".status:not([aria-busy]):not(:empty)").wait_for()
             assert place.locator(".plot path").count() > 0
+        assert seen.troubles == []
+
+
+def test_formulas_are_set_on_a_page_that_is_opened_as_a_file(visit):
+    with visit("chapters/appendix/notation.html", served=False) as seen:
+        seen.page.evaluate(UNFOLD)
+        assert seen.page.locator("mjx-container").count() > 20
         assert seen.troubles == []

@@ -23,8 +23,8 @@ from batchscaling.training import (
     lstm,
     mlp,
     nesterov,
+    resnet,
     resnet8,
-    resnet32,
     sgd,
     simple_cnn,
     train,
@@ -55,7 +55,7 @@ NETWORKS = {
     "mlp": (mlp([5, 4, 3]), examples((5,), ())),
     "simple_cnn": (simple_cnn(32, 3, filters=(2, 2), units=4), IMAGES),
     "resnet8": (resnet8(width=2), IMAGES),
-    "resnet32": (resnet32(width=2, ghost_size=4), IMAGES),
+    "ghost batches": (resnet(8, width=2, ghost_size=4, weight_norm=True), IMAGES),
     "vgg11": (vgg11(width=2, ghost_size=4), IMAGES),
     "wide_resnet": (wide_resnet(10, 1, ghost_size=4), IMAGES),
     "lstm": (lstm(WORDS, units=4), SENTENCES),
@@ -97,7 +97,7 @@ def test_networks_stay_on_their_device(on_meta, name, exact):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_and_augmentation_stay_on_their_device(on_meta, name):
-    model, data = NETWORKS["resnet32"]
+    model, data = NETWORKS["ghost batches"]
     data, optimizer = replace(data, augment=FlipCrop(2)), OPTIMIZERS[name]
     results = on_meta(data, model, optimizer, settings(optimizer), max_steps=2)
     assert (results.loss == 1).all()

@@ -31,7 +31,7 @@ from batchscaling.training import (
     linear_decay,
     mlp,
     nesterov,
-    resnet32,
+    resnet,
     sgd,
     simple_cnn,
     step_drops,
@@ -352,7 +352,7 @@ def test_bounds_of_losses_with_ghost_batches_and_with_left_out_positions(
     images, sequences, at_once
 ):
     task = {"batch_size": 64, "max_steps": 12, "at_once": at_once}
-    model = resnet32(ghost_size=4, width=2, channels=1)
+    model = resnet(8, ghost_size=4, width=2, channels=1)
     trials = grid(0, lr=[0.01, 0.1, 0.4])
     run = partial(train, images, model, sgd, trials, target=1.5, **task)
     assert same_crossings(run(), run(exact=False))
@@ -391,9 +391,9 @@ def test_parts_of_a_batch_tear_no_ghost_batch(images):
         validation_inputs=images.validation_inputs[:20],
         validation_labels=images.validation_labels[:20],
     )
-    model = resnet32(ghost_size=4, width=2, channels=1)
+    model = resnet(8, ghost_size=4, width=2, channels=1)
     torn = replace(model, ghost_size=1)
-    options = {"optimizer": sgd, "trials": grid([0, 1], lr=0.01), "max_steps": 4}
+    options = {"optimizer": sgd, "trials": grid([0, 1], lr=0.1), "max_steps": 4}
     some, whole = parts_or_whole(few, model, 22, 11, **options)
     np.testing.assert_allclose(some.loss, whole.loss, rtol=1e-4)
     some, whole = parts_or_whole(few, torn, 22, 11, **options)

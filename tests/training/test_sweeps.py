@@ -304,13 +304,13 @@ def cells(tiny_task):
 
 
 @pytest.fixture
-def runs(monkeypatch):
-    """Return the cells that `run_sweep` has run, in order."""
+def runs(monkeypatch, record):
+    """Return the cells that `run_sweep` has run, in order; each has the same numbers."""
     seen = []
 
     def counted(cell, **options):
         seen.append(cell)
-        return run_cell(cell, **options)
+        return record | {"cell": asdict(cell)}
 
     monkeypatch.setattr(module, "run_cell", counted)
     return seen
@@ -327,10 +327,13 @@ def test_a_sweep_runs_the_cells_that_are_missing(tmp_path, cells, runs):
     assert runs == cells
     for path, (content, time) in before.items():
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, time)
-    expected = run_cell(cells[2])
-    held = json.loads(paths[2].read_text("utf-8"))
-    assert without_provenance(held) == without_provenance(expected)
     assert sorted(folder.iterdir()) == sorted(paths)
+
+
+def test_a_sweep_writes_what_its_cell_gives(tmp_path, record):
+    (path,) = run_sweep([cell("heavy_ball", 16)], tmp_path, progress=False)
+    held = json.loads(path.read_text("utf-8"))
+    assert without_provenance(held) == without_provenance(record)
 
 
 def test_a_file_of_another_search_is_refused_and_kept(tmp_path, cells, runs):
@@ -379,11 +382,13 @@ def test_a_file_that_cannot_be_written_is_not_there(tmp_path, monkeypatch, recor
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
-def test_an_error_loses_only_the_cell_in_flight(tmp_path, cells, monkeypatch, error):
+def test_an_error_loses_only_the_cell_in_flight(tmp_path, cells, runs, monkeypatch, error):
+    run = module.run_cell
+
     def fragile(cell, **options):
         if cell == cells[1]:
             raise error
-        return run_cell(cell, **options)
+        return run(cell, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "run_cell", fragile)
@@ -393,7 +398,7 @@ def test_an_error_loses_only_the_cell_in_flight(tmp_path, cells, monkeypatch, er
     assert len(run_sweep(cells, tmp_path, progress=False)) == len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_sweep_says_what_it_found_only_when_asked(tmp_path, cells, capsys):
+def test_a_sweep_says_what_it_found_only_when_asked(tmp_path, cells, runs, capsys):
     run_sweep(cells[:1], tmp_path / "quiet", progress=False)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""

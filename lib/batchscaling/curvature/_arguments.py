@@ -4,7 +4,7 @@ import torch
 from torch.func import jacrev, vmap
 
 from batchscaling import _validation as check
-from batchscaling.training.fit import check_examples
+from batchscaling.training.fit import check_examples, check_params
 
 FISHERS = ("exact", "sampled", "empirical")
 
@@ -17,11 +17,12 @@ def checked(model, params, inputs, labels, loss, *, single=False):
     Raises
     ------
     ValueError
-        If inputs and labels do not fit each other or the model, or if with `single` the model has
-        ghost batch normalisation.
+        If parameters are not those of the model, if inputs and labels do not fit each other or the
+        model, or if with `single` the model has ghost batch normalisation.
     """
     if single and model.statistics is not None:
         check.reject("model", "one with ghost batch normalisation", "one without")
+    check_params(model, params)
     params = {name: p.detach() for name, p in params.items()}
     dtype = next(iter(params.values())).dtype
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():

@@ -101,7 +101,16 @@ def kronecker_eigenvalues(factors):
     -------
     numpy.ndarray, shape (P,)
         Falling. Those of a Kronecker product are all products of the factors' eigenvalues.
+
+    Raises
+    ------
+    ValueError
+        If `factors` is not such a dict.
     """
+    kinds = (Kronecker, Diagonal)
+    if not isinstance(factors, dict) or not all(isinstance(f, kinds) for f in factors.values()):
+        allowed = "a dict of Kronecker and Diagonal, as kronecker_factors returns"
+        check.reject("factors", type(factors).__name__, allowed)
     values = []
     for found in factors.values():
         sides = [_eigenvalues(side) for side in found]

@@ -32,8 +32,9 @@ def first_crossing(steps, loss, target):
     ValueError
         If the shapes disagree, or `target` is not positive.
     """
-    steps, loss = check.array("steps", steps), np.asarray(loss, dtype=float)
-    if loss.ndim != 2 or loss.shape[1] != len(steps):
+    steps = check.array("steps", steps)
+    loss = check.array("loss", loss, ndim=2, finite=False, missing=True)
+    if loss.shape[1] != len(steps):
         check.reject("loss", f"an array of shape {loss.shape}", f"shape (trials, {len(steps)})")
     reached = loss <= check.positive("target", target)
     return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], np.inf)

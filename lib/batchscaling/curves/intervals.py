@@ -27,11 +27,9 @@ def median_interval(values, confidence=0.95):
     Raises
     ------
     ValueError
-        If `values` is empty or holds NaN, or `confidence` is outside its range.
+        If `values` is empty or holds what is no number, or `confidence` is outside its range.
     """
-    ordered = np.sort(np.asarray(values, dtype=float), axis=None)
-    if not ordered.size or np.isnan(ordered).any():
-        check.reject("values", values, "a non-empty array without NaN")
+    ordered = np.sort(check.array("values", values, ndim=None, finite=False), axis=None)
     confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     beyond = max(int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)) - 1, 0)
     return float(ordered[beyond]), float(np.median(ordered)), float(ordered[-1 - beyond])
@@ -60,15 +58,13 @@ def bootstrap_medians(values, draws=200, *, seed=0):
     Raises
     ------
     ValueError
-        If `values` is empty or holds NaN, or another argument is outside its range.
+        If `values` is empty or holds what is no number, or another argument is outside its range.
 
     References
     ----------
     .. [1] Efron (1979), Bootstrap methods: another look at the jackknife.
     """
-    values = np.asarray(values, dtype=float)
-    if not values.size or np.isnan(values).any():
-        check.reject("values", values, "a non-empty array without NaN")
+    values = check.array("values", values, ndim=(1, 2, 3), finite=False)
     rng = np.random.default_rng(check.integer("seed", seed, 0))
     count = values.shape[-1]
     chosen = rng.integers(count, size=(check.integer("draws", draws, 1), count))
@@ -93,8 +89,9 @@ def bootstrap_interval(numbers, confidence=0.95):
     Raises
     ------
     ValueError
-        If `confidence` is outside its range.
+        If `numbers` is empty or holds what is no number, or `confidence` is outside its range.
     """
+    numbers = check.array("numbers", numbers, ndim=(1, 2, 3), finite=False)
     confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     points = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     return np.quantile(numbers, points, axis=0, method="nearest")

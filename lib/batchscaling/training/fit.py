@@ -78,6 +78,33 @@ def check_examples(
     loss.check(names[1], labels, (len(labels), *outputs.shape[1:]))
 
 
+def check_params(model, params):
+    """Check that parameters are finite, and have the names and shapes of a model's own.
+
+    Parameters
+    ----------
+    model : Model
+    params : dict of torch.Tensor
+        Of one trial.
+
+    Raises
+    ------
+    ValueError
+        If they are or do not. It names the parameter.
+    """
+    own = {name: p.shape for name, p in model.init(generator(0, "init")).items()}
+    if not isinstance(params, dict) or params.keys() != own.keys():
+        found = list(params) if isinstance(params, dict) else type(params).__name__
+        check.reject("params", found, f"a dict of tensors with the model's names, {list(own)}")
+    for name, shape in own.items():
+        found = params[name]
+        if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+            check.reject(f"params[{name!r}]", type(found).__name__, "a tensor of real numbers")
+        if found.shape != shape or not found.isfinite().all():
+            allowed = f"finite numbers of the model's shape, {tuple(shape)}"
+            check.reject(f"params[{name!r}]", shown(found), allowed)
+
+
 @torch.no_grad()
 def _outputs(model, params, inputs, name, augment):
     """Return the model's outputs for two examples; of words, for the smallest and the largest."""
