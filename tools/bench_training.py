@@ -3,8 +3,8 @@
     python -m tools.bench_training
 
 The ordinary loop is an nn.Module and torch.optim, one trial at a time, with the data in memory.
-Both take turns, on one thread, and the ratio is the median over the turns. Where JAX is installed,
-its rows of the MLP are printed, too.
+Both take turns, on one thread, and the ratio is the median over the turns. Rows of the MLP are also
+timed as compiled programs: ours, and that of JAX where it is installed.
 """
 
 import resource
@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from batchscaling.training import (
     Cell,
@@ -30,10 +31,15 @@ from batchscaling.training import (
     train,
 )
 from batchscaling.training.evaluation import Evaluation
+from batchscaling.training.loop import AT_ONCE
+from batchscaling.training.program import Program
+from batchscaling.training.rows import Pieces
 from tools import bench_jax
 
 TURNS = 7
 TRIALS = 64
+MLP = ((16, TRIALS, 200), (64, TRIALS, 100), (256, TRIALS, 40), (16, 384, 60), (64, 384, 30))
+"""Batch sizes, trials and steps of the rows of the MLP."""
 NEVER = 1e9  # spacing of evaluations that leaves none between start and end
 
 
@@ -96,6 +102,18 @@ def rate(network, model, data, batch_size, trials, steps):
     return 1e6 * np.median(ours), 1e6 * np.median(loops), ratio
 
 
+def compiled_rate(model, data, batch_size, trials, steps):
+    """Return microseconds of a trial's step in a compiled program, a median, without compiling."""
+    rates = torch.logspace(-3, -2, trials)
+    program = Program(data, model, heavy_ball, Pieces(AT_ONCE, model.ghost_size), compiled=True)
+    hyper = {"lr": rates, "momentum": torch.full_like(rates, 0.5)}
+    program.start(np.zeros(trials, int), hyper, batch_size)
+    ends = [1, *range(1 + steps, 2 + TURNS * steps, steps)]
+    with tqdm(disable=True) as bar:
+        times = [time.perf_counter() for _ in program.visit(ends, bar)]
+    return 1e6 * np.median(np.diff(times)) / steps / trials
+
+
 def workers_rate(workers=16, local=16, every=8, steps=160):
     """Return microseconds of a round's step of simulated workers and of a loop over them."""
     data, model, size = digits(), mlp([64, 64, 10]), workers * local
@@ -155,11 +173,13 @@ def main():
     """Print the tables."""
     torch.set_num_threads(1)
     print("microseconds of one step of one trial: together, ordinary loop, ratio")
-    for batch_size, steps in ((16, 200), (64, 100), (256, 40)):
-        row = rate(ordinary_mlp(), mlp([64, 64, 10]), digits(), batch_size, TRIALS, steps)
-        print(f"digits MLP, {TRIALS} trials, B = {batch_size:4}:  %7.1f %8.1f %6.2f x" % row)
+    for batch_size, trials, steps in MLP:
+        task = mlp([64, 64, 10]), digits(), batch_size, trials, steps
+        name = f"digits MLP, {trials} trials, B = {batch_size:4}"
+        print(f"{name}:  %7.1f %8.1f %6.2f x" % rate(ordinary_mlp(), *task))
+        print(f"  compiled:  {compiled_rate(*task):25.1f}")
         if bench_jax.found():
-            print(f"  the same in JAX:  {bench_jax.rate(batch_size, TRIALS):18.1f}")
+            print(f"  compiled, in JAX:  {bench_jax.rate(batch_size, trials):17.1f}")
     for size, filters, units, trials in ((14, (8, 16), 64, 24), (28, (32, 64), 1024, 8)):
         model, network = (
             simple_cnn(size, filters=filters, units=units),

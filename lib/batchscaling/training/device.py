@@ -60,8 +60,8 @@ def compile_all(*functions):
 
 def _compiled(function):
     try:
-        # The number of rows falls as trials end: one program should serve all numbers.
-        run = torch.compile(function, dynamic=True)
+        # Sizes that change are made variables: the number of rows, which falls as trials end.
+        run = torch.compile(function)
     except RuntimeError as error:  # as in a version of Python that torch cannot compile
         _not_compiled(error)
 

@@ -150,9 +150,10 @@ def train(
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products. Parameters are float32 always.
     compiled : bool
-        Whether to run network and optimizer through ``torch.compile``, which joins many small
-        operations. It pays on a GPU, in programs of more than a minute: compiling takes a while,
-        and needs a C++ compiler. Results differ by rounding.
+        Whether to run gradient and update through ``torch.compile``, which joins many small
+        operations. It pays in programs of some minutes, of many trials of a small network on a
+        CPU or any on a GPU: compiling takes up to half a minute, and needs a C++ compiler. Results
+        differ by rounding.
     at_once : int
         Examples in one pass, over all trials; at least three ghost batches. It bounds memory:
         larger programs go in parts, of fewer trials first and then of smaller batches, whose

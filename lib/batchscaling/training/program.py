@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.func import vmap
+from torch.func import vjp, vmap
 from torch.utils._pytree import tree_map
 
 from batchscaling.training.data import Streams, generator
@@ -77,11 +77,11 @@ class Program:
         self.exchange, self.held = exchange, held
         self.workers = 1 if exchange is None else len(range(exchange.workers)[held.workers])
         self.device = data.train_inputs.device
-        self.apply, self.update = vmap(model.apply), vmap(optimizer.update)
+        self._apply, self._update = vmap(model.apply), vmap(optimizer.update)
         self._query = None if optimizer.query is None else vmap(optimizer.query)
         self._recorded = []
         if compiled:
-            self.apply, self.update = compile_all(self.apply, self.update)
+            self._gradients, self._moved = compile_all(self._gradients, self._moved)
         elif self.device.type == "cpu":
             self._record()
         self._checked = False
@@ -252,7 +252,7 @@ class Program:
 
     def _moved(self, grads, state, params, hyper):
         """Return the parameters, and the optimizer's state, after an update."""
-        updates, state = self.update(grads, state, params, hyper)
+        updates, state = self._update(grads, state, params, hyper)
         for name, p in params.items():
             p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
         if self.model.constrain is not None:
@@ -282,16 +282,15 @@ class Program:
 
         Rows do not meet, so one backward pass gives each row its own gradient.
         """
-        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         total = None
         for part in self._parts(batch):
-            outputs = self.apply(leaves, part["inputs"]).float()
-            slope = self.loss.slope(outputs.detach(), part["labels"])
+            outputs, backward = vjp(lambda p, x=part["inputs"]: self._apply(p, x).float(), params)
+            slope = self.loss.slope(outputs, part["labels"])
             slope /= column(part["counted"], slope)
-            grads = torch.autograd.grad(outputs, list(leaves.values()), slope)
-            total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
+            (grads,) = backward(slope)
+            total = grads if total is None else {name: total[name] + g for name, g in grads.items()}
         # In one layout, as the parameters are: mixed ones take an optimizer several times as long.
-        return {name: grad.contiguous() for name, grad in zip(leaves, total, strict=True)}
+        return {name: grad.contiguous() for name, grad in total.items()}
 
     def _moments(self, params, batch):
         """Return every row's mean moments of the layers, with labels that are sampled."""
