@@ -1,4 +1,4 @@
-"""Command line: ``batchscaling data``, ``sweep``, ``train-distributed`` and ``results``."""
+"""Command line: ``batchscaling data``, ``sweep``, ``results``, ``advise`` and more."""
 
 import argparse
 import os
@@ -107,6 +107,14 @@ def _parser():
     results.add_argument("--measure", default="validation")
     results.add_argument("--plot", type=_path, metavar="FILE", help="draw the curves to a file")
     results.set_defaults(run=_results)
+
+    advice = commands.add_parser("advise", help="advise on the batch size of your own network")
+    about = "module:name, or path/file.py:name, of a function that returns a dict of arguments of "
+    advice.add_argument("setup", metavar="SETUP", help=f"{about} batchscaling.practice.advise")
+    advice.add_argument("--layers", nargs="+", help="of throughput, noise and branches (all)")
+    advice.add_argument("--html", type=_path, metavar="FILE", help="write a page")
+    advice.add_argument("--json", type=_path, metavar="FILE", help="write all numbers")
+    advice.set_defaults(run=_advise)
     return parser
 
 
@@ -208,6 +216,25 @@ def _refuse_others(cells, task):
 
     if not all(is_of(cell.record, task) for cell in cells):
         check.reject("task", task.source, f"the task {task.name!r} that these results are of")
+
+
+def _advise(options):
+    from batchscaling.practice import advise
+    from batchscaling.training.references import resolved
+
+    *_, setup = resolved("setup", options.setup)
+    arguments = setup() if callable(setup) else None
+    if not isinstance(arguments, dict):
+        check.reject("setup", options.setup, "a function that returns a dict of arguments")
+    advice = advise(**arguments, **({"layers": options.layers} if options.layers else {}))
+    print(advice)
+    for moved in advice.transfer() if advice.batch_size else ():
+        print(f"{moved.name} {moved.value:.4g} -> {moved.moved:.4g}  ({moved.rule})")
+    for name, words in advice.worth().items():
+        print(f"{name}: {words}")
+    for path, text in ((options.html, advice.to_html), (options.json, advice.to_json)):
+        if path:
+            path.write_text(text(), "utf-8")
 
 
 def _plot(cells, measure, path):

@@ -1,12 +1,7 @@
 """Tasks of one's own: found by module or file, and told apart by what they compute."""
 
-import importlib
-import importlib.util
-import os
-import sys
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +9,7 @@ import torch
 from batchscaling import _validation as check
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.data.order import generator
+from batchscaling.training.references import resolved
 from batchscaling.training.tasks import TASKS, Task
 
 _LOOKED_AT = 8  # ghost batches, or examples
@@ -57,15 +53,8 @@ def load_task(reference, folder=None):
     ValueError
         If there is no such file, module or name, it holds no `Task`, or running it raises an error.
     """
-    place, colon, name = reference.rpartition(":") if isinstance(reference, str) else ("",) * 3
-    if not (place and colon and name.isidentifier()):
-        check.reject("task", reference, f"{_known()}, or module:name, or path/file.py:name")
-    folder = Path(os.path.expanduser(folder or ".")).resolve()
-    if place.endswith(".py"):
-        module = _from_file(reference, folder / os.path.expanduser(place))
-    else:
-        module = _from_module(reference, place, folder)
-    task = getattr(module, name, None)
+    known = f"{_known()}, or module:name, or path/file.py:name"
+    module, folder, name, task = resolved("task", reference, folder, known)
     if not isinstance(task, Task):
         found = "none of this name" if task is None else f"a {type(task).__name__}"
         held = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, Task)))
@@ -132,41 +121,3 @@ def _moments(tensor):
     size = tensor.detach().double().abs().flatten()
     weight = torch.linspace(0, 1, len(size), dtype=torch.float64)
     return [float(size.mean()), float((weight * size).mean())]
-
-
-def _from_file(reference, path):
-    if not path.is_file():
-        check.reject("task", reference, f"a file that exists; {str(path)!r} does not")
-    _add_to_path(path.parent)
-    name = f"_task_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look up the module of a class
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        _does_not_run(reference, error)
-    return module
-
-
-def _from_module(reference, place, folder):
-    _add_to_path(folder)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(place)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
-            allowed = f"a module that can be imported from {str(folder)!r} ({error})"
-            check.reject("task", reference, allowed)
-        _does_not_run(reference, error)
-
-
-def _add_to_path(folder):
-    """Let imports look there, after all other places."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-
-def _does_not_run(reference, error):
-    found = f"{type(error).__name__}: {error}"
-    check.reject("task", reference, f"one whose code runs; it raises {found}")
