@@ -305,6 +305,9 @@ CASES = {
     ),
     "nqm.trust.gains_by_angle": lambda draw: draw(SIZES, NAMED, NAMED),
     "nqm.trust.loss_spread": lambda draw: draw(SIZES, dict.fromkeys("ab", TWO), FALLS),
+    "practice.advising.limits_along": lambda draw: draw(
+        SIZES.astype(int), np.array(BAND)[[1, 0, 2]].T, SIZES, 4 * SIZES
+    ),
     "practice.advising.shares_lost": lambda draw: draw(
         SIZES, np.array(BAND)[[1, 0, 2]].T[: len(SIZES)], 0.2
     ),

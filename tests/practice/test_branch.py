@@ -1,7 +1,9 @@
 """The branched check: against the plain recursion, the exact loss, and what can go wrong."""
 
 import copy
+import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from batchscaling.nqm import SGD, NoisyQuadratic, risk
 from batchscaling.practice import branch
 from batchscaling.practice.paired import concluded, judge, lost_share
 from batchscaling.training import batches
+from tools import measure_branch
 
 H = 1 / torch.arange(1.0, 13)
 EXAMPLES = 2**13
@@ -86,7 +89,7 @@ def test_branches_take_the_steps_of_the_plain_recursion(quadratic):
 
 def test_intervals_hold_the_exact_share_and_the_verdict_is_right(quadratic):
     inside = []
-    for seed in range(4):
+    for seed in range(3):
         model, data, sgd = quadratic(noise=4.0, lr=0.1, seed=seed)
         found = branch(
             model, zero, data, sgd, batch_size=8, steps=4, seed=seed, tolerance=0.1, evaluated=128
@@ -132,7 +135,7 @@ def test_squares_of_adam_are_those_of_the_larger_batch(copies):
         batch_size=4,
         factors=(8,),
         steps=8,
-        evaluated=1024,
+        evaluated=400,
         repeats=6,
     )
     squares = [0.2**2 + 1 / size for size in (4, 32)]
@@ -267,10 +270,10 @@ def test_a_branch_that_diverges_has_lost(quadratic):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data": (torch.empty(0, 5), torch.empty(0))}, "data is without examples"),
-        ({"data": (torch.ones(3, 5), torch.ones(4))}, r"data is a tuple of \[\(3, 5\), \(4,\)\]"),
+        ({"data": (torch.empty(0, 5), torch.empty(0))}, "data is 'without examples'"),
+        ({"data": (torch.ones(3, 5), torch.ones(4))}, r"data is 'a tuple of \[\(3, 5\), \(4,\)\]'"),
         ({"data": Stream()}, "data is 'Stream'; allowed: inputs and labels"),
-        ({"data": [5]}, "data is a list of"),
+        ({"data": [5]}, "data is .a list of"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 64}, "batch_size times the largest of factors is 1024"),
         ({"factors": (3, 4)}, r"factors is \(3, 4\); allowed: increasing"),
@@ -307,12 +310,29 @@ def test_other_optimizers_are_refused(kind):
 def test_shares_are_ratios_of_means():
     start, base = np.full(5, 3.0), np.array([1.0, 1.1, 0.9, 1.2, 0.8])
     share, low, high = lost_share(start, base, base + 0.5)
-    assert low < share == pytest.approx(0.25) < high
+    assert low < share < high and share == pytest.approx(0.25)
     assert lost_share(start, base, [*base[:4], np.nan]) == (np.inf,) * 3
     assert np.isnan(lost_share(base, base + np.array([1, -1, 1, -1, 0]), base)).all()
     assert np.isnan(lost_share(base, start, start)).all()
     verdicts = [judge((x, x - 0.1, x + 0.1), 0.2) for x in (0.0, 0.2, 0.4)]
     assert verdicts == ["kept", "cannot tell", "lost"] and judge((np.nan,) * 3, 0.2) == verdicts[1]
+
+
+def test_the_calibration_is_against_the_exact_loss():
+    theta = np.linspace(0.5, 2, 30)
+    for lr, size in ((0.01, 4), (0.05, 32)):
+        exact = measure_branch.expected_losses(measure_branch.PROBLEM, theta, lr, size, 64 * size)
+        problem = replace(measure_branch.PROBLEM, second_moment=theta**2)
+        assert exact == pytest.approx(risk(problem, SGD(lr=lr), size, 64), rel=1e-10)
+
+
+@pytest.mark.parametrize("repeats", [4, 8])
+def test_the_stored_calibration_holds_what_is_promised(repeats):
+    stored = json.loads(measure_branch.FILE.read_text("utf-8"))
+    rows = [row for row in stored["rows"] if row["repeats"] == repeats]
+    assert len(rows) == 24 and stored["check"]["checks"] == measure_branch.CHECKS
+    assert np.mean([row["covered_with_refusals"] for row in rows]) > 0.93
+    assert np.mean([row["wrong"] for row in rows]) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,33 @@ def times_and_advice(times, advised):
     plain_numbers(axes.xaxis)
     axes.legend()
     return finish(figure)
+
+
+def limits_along(steps, noise, kept, lost):
+    """Draw noise scale and the limits that branches find, over training.
+
+    Parameters
+    ----------
+    steps : sequence of int, length k
+    noise : ndarray, shape (k, 3)
+        Noise scale and its interval; NaN where it cannot tell.
+    kept, lost : sequence of float, length k
+        The largest batch size that loses nothing, and the smallest that loses something; NaN where
+        there is none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots()
+    places, (values, low, high) = np.arange(len(steps)), np.transpose(noise)
+    axes.errorbar(places - 0.1, values, [values - low, high - values], marker="o", linestyle="",
+                  color=FAMILY[2]["color"], label="noise scale")  # fmt: skip
+    axes.vlines(places + 0.1, kept, lost, color=LIMIT)
+    axes.plot(places + 0.1, kept, "^", color=LIMIT, label="branches lose nothing up to")
+    axes.plot(places + 0.1, lost, "v", color=GREY, label="branches lose something from")
+    axes.set_xticks(places, labels=steps)
+    axes.set(xlabel="step", ylabel="batch size (examples)", yscale="log")
+    plain_numbers(axes.yaxis)
+    axes.legend(loc="upper left")
+    return finish(figure)
