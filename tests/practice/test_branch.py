@@ -120,13 +120,14 @@ def test_squares_of_adam_are_those_of_the_larger_batch(copies):
     rng = torch.Generator().manual_seed(0)
     inputs = torch.randn(EXAMPLES, 1, len(H), generator=rng)
     model = Mean(copies(torch.ones(len(H)), torch.full((len(H),), 0.2), 1))
+    squares = [0.2**2 + 1 / size for size in (4, 32)]
     adam = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.999))
-    for _, indices in zip(range(300), batches(9, EXAMPLES, 4)):
-        adam.zero_grad()
-        model(inputs[indices]).backward()
-        adam.param_groups[0]["lr"] = 0.0
-        adam.step()
-    adam.param_groups[0]["lr"] = 2e-3
+    (theta,) = model.parameters()
+    adam.state[theta] = {
+        "step": torch.tensor(1e5),
+        "exp_avg": torch.full_like(theta, 0.2),
+        "exp_avg_sq": torch.full_like(theta, squares[0]),
+    }
     found = branch(
         model,
         zero,
@@ -138,10 +139,9 @@ def test_squares_of_adam_are_those_of_the_larger_batch(copies):
         evaluated=400,
         repeats=6,
     )
-    squares = [0.2**2 + 1 / size for size in (4, 32)]
     goes = 8**0.5 / 8 * (squares[0] / squares[1]) ** 0.5
     # Twelve parameters tell their squares to 20 %. Stale ones would lose 0.65.
-    assert found.lost[1][0] == pytest.approx(1 - goes, abs=0.2)
+    assert found.lost[1][0] == pytest.approx(1 - goes, abs=0.15)
 
 
 class Stream(IterableDataset):

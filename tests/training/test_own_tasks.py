@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import tiny
+import torch
 
 from batchscaling.__main__ import main
 from batchscaling.training import TASKS, Cell, load_task, mlp, run_sweep
@@ -174,12 +175,20 @@ def shuffled():
     return replace(data, train_labels=data.train_labels.flip(0))
 
 
+def shuffled_behind():
+    """Return the data with labels in another order, but for those of the first examples."""
+    data = tiny.load()
+    first, others = data.train_labels[:32], data.train_labels[32:]
+    return replace(data, train_labels=torch.cat([first, others.flip(0)]))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"targets": {"validation": 0.61}},
         {"examples": 801},
         {"load": shuffled},
+        {"load": shuffled_behind},
         {"model": mlp([tiny.FEATURES, 9, tiny.CLASSES])},
         {"model": replace(tiny.TINY.model, apply=lambda p, x: 1.1 * tiny.TINY.model.apply(p, x))},
     ],

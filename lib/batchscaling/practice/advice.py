@@ -167,7 +167,7 @@ def combined(used, throughput, noise, branches, failed, **more):
         three, reason = [low, low, high], "branches lose nothing up to there"
     disagreements = []
     if known and checked:
-        disagreements = _disagreements(noise, branches, used)
+        disagreements = _disagreements(noise, branches)
     if three is None:
         reasons = [f"{layer}: {words}" for layer, words in failed.items()]
         reasons += [found.reason for found in (noise, branches) if found is not None]
@@ -179,19 +179,18 @@ def combined(used, throughput, noise, branches, failed, **more):
     return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more)
 
 
-def _disagreements(noise, branches, used):
+def _disagreements(noise, branches):
     """Return where the branches find another limit than the noise scale leads to expect.
 
-    One step at the best rate loses the share t against batches of B at B + t (B + noise scale).
+    With the best rate they lose nothing up to about the noise scale, at most.
     """
-    low, high = (used + branches.tolerance * (used + end) for end in (noise.low, noise.high))
-    words = f"by the noise scale they should from {low:.3g} to {high:.3g} on"
-    if branches.high is not None and branches.high < low:
-        allowed = "the rate may be close to the largest stable one, so that it cannot grow with B"
-        return [f"layers disagree: branches lose at {branches.high}; {words}; {allowed}"]
-    if branches.low is not None and branches.low > high:
-        allowed = "the rate may be smaller than the best one"
-        return [f"layers disagree: branches lose nothing at {branches.low}; {words}; {allowed}"]
+    scale = f"the noise scale is {noise.low:.3g} to {noise.high:.3g}"
+    if branches.high is not None and branches.high < noise.low:
+        why = "the rate may be close to the largest stable one, so that it cannot grow with B"
+        return [f"layers disagree: branches lose at {branches.high}; {scale}; {why}"]
+    if branches.low is not None and branches.low > noise.high:
+        why = "the rate may be smaller than the best one"
+        return [f"layers disagree: branches lose nothing at {branches.low}; {scale}; {why}"]
     return []
 
 

@@ -71,9 +71,13 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
     model.train()
     sizes, rows, ended = [], [], "no more examples, or larger sizes were not asked for"
     alone = not any(isinstance(layer, _BatchNorm) for layer in model.modules())
+
+    def timed(size):
+        return _steps(model, loss, examples.batch(torch.arange(size)), optimizer)
+
     for size in (2**power for power in range(0 if alone else 1, largest.bit_length())):
         try:
-            seconds = _steps(model, loss, examples.batch(torch.arange(size)), optimizer)
+            seconds = timed(size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -86,7 +90,11 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
         if min(seconds) > most_seconds:
             ended = f"a step takes more than {most_seconds:g} seconds"
             break
-        if _is_flat(sizes, [min(row) for row in rows]):
+        if _is_flat(sizes, rows):
+            # Other work on the machine may have disturbed them.
+            for place in (-2, -1):
+                rows[place] += timed(sizes[place])
+        if _is_flat(sizes, rows):
             ended = "larger batches take as long an example"
             break
     best, middle = (_rising([statistic(row) for row in rows]) for statistic in (np.min, np.median))
@@ -98,8 +106,8 @@ def _rising(seconds):
     return tuple(np.minimum.accumulate(seconds[::-1])[::-1].tolist())
 
 
-def _is_flat(sizes, seconds):
-    rates = np.divide(sizes, seconds)
+def _is_flat(sizes, rows):
+    rates = np.divide(sizes, [min(row) for row in rows])
     return len(rates) > 2 and (rates[-2:] < _ENOUGH * rates[-3:-1]).all()
 
 
