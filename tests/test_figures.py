@@ -305,6 +305,15 @@ CASES = {
     ),
     "nqm.trust.gains_by_angle": lambda draw: draw(SIZES, NAMED, NAMED),
     "nqm.trust.loss_spread": lambda draw: draw(SIZES, dict.fromkeys("ab", TWO), FALLS),
+    "practice.advising.limits_along": lambda draw: draw(
+        SIZES.astype(int), np.array(BAND)[[1, 0, 2]].T, SIZES, 4 * SIZES
+    ),
+    "practice.advising.shares_lost": lambda draw: draw(
+        SIZES, np.array(BAND)[[1, 0, 2]].T[: len(SIZES)], 0.2
+    ),
+    "practice.advising.times_and_advice": lambda draw: draw(
+        {"sgd": (SIZES, FALLS), "adam": (SIZES, GOES)}, {"sgd": SIZES[:2], "adam": SIZES[1:3]}
+    ),
     "practice.measuring.readings_along": lambda draw: draw(
         GOES, np.array(BAND)[[1, 0, 2]].T, np.array(BAND)[[1, 0, 2]].T
     ),

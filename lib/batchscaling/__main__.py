@@ -1,4 +1,4 @@
-"""Command line: ``batchscaling data``, ``sweep``, ``train-distributed`` and ``results``."""
+"""Command line: ``batchscaling data``, ``sweep``, ``results``, ``advise`` and more."""
 
 import argparse
 import os
@@ -67,7 +67,8 @@ def _parser():
     data.set_defaults(run=_data)
 
     sweep = commands.add_parser("sweep", help="search hyperparameters at many batch sizes")
-    sweep.add_argument("--task", required=True, help="such as digits-mlp")
+    own = "or your own: module:name, or path/file.py:name"
+    sweep.add_argument("--task", required=True, help=f"such as digits-mlp, {own}")
     sweep.add_argument("--optimizer", required=True, nargs="+", help=f"of {', '.join(METHODS)}")
     sweep.add_argument("--batch-size", required=True, nargs="+", type=int)
     sweep.add_argument("--trials", type=int, default=64, help="settings for each cell (64)")
@@ -102,10 +103,18 @@ def _parser():
 
     results = commands.add_parser("results", help="print and draw the results of sweeps")
     results.add_argument("folder", type=_path, nargs="?", help="of results (the book's own)")
-    results.add_argument("--task", help="only this task")
+    results.add_argument("--task", help=f"only this one, {own}")
     results.add_argument("--measure", default="validation")
     results.add_argument("--plot", type=_path, metavar="FILE", help="draw the curves to a file")
     results.set_defaults(run=_results)
+
+    advice = commands.add_parser("advise", help="advise on the batch size of your own network")
+    about = "module:name, or path/file.py:name, of a function that returns a dict of arguments of "
+    advice.add_argument("setup", metavar="SETUP", help=f"{about} batchscaling.practice.advise")
+    advice.add_argument("--layers", nargs="+", help="of throughput, noise and branches (all)")
+    advice.add_argument("--html", type=_path, metavar="FILE", help="write a page")
+    advice.add_argument("--json", type=_path, metavar="FILE", help="write all numbers")
+    advice.set_defaults(run=_advise)
     return parser
 
 
@@ -137,9 +146,10 @@ def _sweep(options):
     from batchscaling.training.cells import Cell
     from batchscaling.training.sweeps import run_sweep
 
+    task = _task(options.task)
     cells = [
         Cell(
-            options.task,
+            task,
             optimizer,
             batch_size,
             trials=options.trials,
@@ -153,6 +163,15 @@ def _sweep(options):
     ]
     run_sweep(cells, options.out, device=options.device, workers=options.workers, ray=options.ray)
     print(f"{len(cells)} cells are in {options.out}")
+
+
+def _task(name):
+    """Return the name of one of the book's tasks, or the task that ``module:name`` is."""
+    if ":" not in name:
+        return name
+    from batchscaling.training.own_tasks import load_task
+
+    return load_task(name)
 
 
 def _train_distributed(options):
@@ -178,14 +197,44 @@ def _train_distributed(options):
 def _results(options):
     from batchscaling.curves.results import having, load_results, table
 
+    own = None if ":" not in (options.task or "") else _task(options.task)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        cells = load_results(options.folder, options.task)
+        cells = load_results(options.folder, own.name if own else options.task)
     for warning in caught:
         print(f"batchscaling: {warning.message}", file=sys.stderr)
+    if own:
+        _refuse_others(cells, own)
     print(table(cells, options.measure))
     if options.plot:
         _plot(having(cells, options.measure), options.measure, options.plot)
+
+
+def _refuse_others(cells, task):
+    """Refuse results of another task of the same name."""
+    from batchscaling.training.own_tasks import is_of
+
+    if not all(is_of(cell.record, task) for cell in cells):
+        check.reject("task", task.source, f"the task {task.name!r} that these results are of")
+
+
+def _advise(options):
+    from batchscaling.practice import advise
+    from batchscaling.training.references import resolved
+
+    *_, setup = resolved("setup", options.setup)
+    arguments = setup() if callable(setup) else None
+    if not isinstance(arguments, dict):
+        check.reject("setup", options.setup, "a function that returns a dict of arguments")
+    advice = advise(**arguments, **({"layers": options.layers} if options.layers else {}))
+    print(advice)
+    for moved in advice.transfer() if advice.batch_size else ():
+        print(f"{moved.name} {moved.value:.4g} -> {moved.moved:.4g}  ({moved.rule})")
+    for name, words in advice.worth().items():
+        print(f"{name}: {words}")
+    for path, text in ((options.html, advice.to_html), (options.json, advice.to_json)):
+        if path:
+            path.write_text(text(), "utf-8")
 
 
 def _plot(cells, measure, path):

@@ -1,6 +1,22 @@
-"""Your own network: the noise of its gradients, measured while it trains. Needs torch."""
+"""Your own network: gradient noise, batch sizes that lose nothing, and advice. Needs torch."""
 
+from batchscaling.practice.advice import Advice
+from batchscaling.practice.advise import advise
+from batchscaling.practice.branch import branch
 from batchscaling.practice.meter import NoiseMeter
+from batchscaling.practice.paired import BranchedCheck
+from batchscaling.practice.predict import Moved, Row
 from batchscaling.practice.reading import NoiseReading
+from batchscaling.practice.throughput import Throughput
 
-__all__ = ["NoiseMeter", "NoiseReading"]
+__all__ = [
+    "Advice",
+    "BranchedCheck",
+    "Moved",
+    "NoiseMeter",
+    "NoiseReading",
+    "Row",
+    "Throughput",
+    "advise",
+    "branch",
+]

@@ -86,6 +86,7 @@ from batchscaling.training.optimizers import (
     weight_decay,
     weights_only,
 )
+from batchscaling.training.own_tasks import load_task
 from batchscaling.training.schedules import (
     BatchSizes,
     Schedule,
@@ -171,6 +172,7 @@ __all__ = [
     "linear_decay",
     "linear_scaling",
     "load_results",
+    "load_task",
     "local_steps",
     "lstm",
     "measure_noise",

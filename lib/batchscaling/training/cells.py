@@ -1,7 +1,8 @@
 """Cells: a search for the best hyperparameters at one task, optimizer and batch size."""
 
+import shlex
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from batchscaling.curves.records import file_name
 from batchscaling.curves.results import acts
 from batchscaling.ranges import join
 from batchscaling.training.loop import train
+from batchscaling.training.own_tasks import identity
 from batchscaling.training.provenance import provenance
 from batchscaling.training.search import draw, hyperparameters
-from batchscaling.training.tasks import OPTIMIZERS, TASKS
+from batchscaling.training.tasks import OPTIMIZERS, TASKS, Task
 from batchscaling.training.trials import Trials
 
 LONGEST = 10.0
@@ -31,8 +33,8 @@ class Cell:
 
     Parameters
     ----------
-    task : str
-        One of `TASKS`.
+    task : str or Task
+        One of `TASKS`, or a task of your own that has a name, such as `load_task` returns.
     optimizer : str
         One of `OPTIMIZERS`.
     batch_size : int
@@ -57,7 +59,7 @@ class Cell:
         If a value is outside its range.
     """
 
-    task: str
+    task: str | Task
     optimizer: str
     batch_size: int
     trials: int = 64
@@ -68,7 +70,10 @@ class Cell:
     search_seed: int = 0
 
     def __post_init__(self):
-        check.one_of("task", self.task, TASKS)
+        if not self.is_own:
+            check.one_of("task", self.task, TASKS)
+        elif not self.task.name or self.task.name in TASKS:
+            check.reject("task's name", self.task.name, "one, and none of the book's tasks")
         check.one_of("optimizer", self.optimizer, OPTIMIZERS)
         least = dict.fromkeys(("batch_size", "trials", "seeds", "finalists", "final_seeds"), 1)
         most = {"seeds": FINAL - SEARCH, "final_seeds": FRESH - FINAL}
@@ -78,14 +83,27 @@ class Cell:
             object.__setattr__(self, name, number)
 
     @property
+    def is_own(self):
+        """Whether the task is one of the user's own."""
+        return isinstance(self.task, Task)
+
+    @property
+    def settings(self):
+        """What was asked for: a dict of plain values, the task by its name."""
+        task = self.task.name if self.is_own else self.task
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "task": task}
+
+    @property
     def file(self):
         """Name of the cell's file."""
-        return file_name(self.task, self.optimizer, self.batch_size)
+        return file_name(self.settings["task"], self.optimizer, self.batch_size)
 
     @property
     def command(self):
         """The command that makes the cell's file."""
-        options = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items()]
+        source = shlex.quote(self.task.source if self.is_own else self.task)
+        values = {**self.settings, "task": source}
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in values.items()]
         return " ".join(["python -m batchscaling sweep", *options])
 
 
@@ -120,7 +138,8 @@ def run_cell(cell, *, device="cpu", progress=False):
     finals = {measure: search.final(measure) for measure in search.task.targets}
     best = {measure: final["best"] for measure, final in finals.items()}
     return {
-        "cell": asdict(cell),
+        "cell": cell.settings,
+        **({"identity": identity(cell.task)} if cell.is_own else {}),
         "trained_batch_size": search.batch_size,
         "targets": dict(search.task.targets),
         "space": {name: [r.low, r.high] for name, r in search.space.items()},
@@ -147,7 +166,7 @@ class _Search:
 
     def __init__(self, cell, device, progress):
         self.cell, self.device, self.progress = cell, device, progress
-        self.task = TASKS[cell.task]
+        self.task = cell.task if cell.is_own else TASKS[cell.task]
         self.data = self.task.load()
         self.batch_size = min(cell.batch_size, len(self.data.train_inputs))
         self.max_steps = self.task.max_steps(self.batch_size)

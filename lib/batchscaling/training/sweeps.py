@@ -6,7 +6,6 @@ a sweep that was stopped goes on where it was, and has lost only the cells in fl
 
 import os
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from batchscaling.curves.records import read
 from batchscaling.curves.results import CellResult
 from batchscaling.training.cells import run_cell
 from batchscaling.training.files import write_record
+from batchscaling.training.own_tasks import is_of
 from batchscaling.training.runners import cluster, here, processes
 
 
@@ -44,7 +44,8 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     ------
     ValueError
         If a file or another one of `cells` is another search at the same task, optimizer and
-        batch size, the folder cannot be made, or an argument is outside its range.
+        batch size, or of another task of the same name, a task cannot be sent to another process,
+        the folder cannot be made, or an argument is outside its range.
     Failure
         If a process dies.
     """
@@ -100,9 +101,13 @@ def _is_done(cell, path):
     """Return whether the cell's file exists; refuse one of another search."""
     if not path.exists():
         return False
-    held = read(path)["cell"]
-    if held != asdict(cell):
+    record = read(path)
+    held = record["cell"]
+    if held != cell.settings:
         check.reject(
             "folder", str(path.parent), f"one without {path.name} of another search, {held}"
         )
+    if not is_of(record, cell.task):
+        allowed = f"one without {path.name} of another task called {held['task']!r}"
+        check.reject("folder", str(path.parent), allowed)
     return True

@@ -1,5 +1,6 @@
 """The tasks of the book's sweeps: data, network, targets and search spaces."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,7 +18,7 @@ OPTIMIZERS = {name: method.build() for name, method in METHODS.items()}
 """The optimizers of sweeps by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What a sweep trains, and until when.
 
@@ -43,6 +44,9 @@ class Task:
         The decay of averaged parameters is searched up to 1 minus this.
     loss : Loss
         What is trained and evaluated.
+    name : str
+        Of a task of your own, which files of results are called by: letters, digits, ``_``, ``-``
+        and ``.``, and not one of `TASKS`.
     """
 
     load: Callable
@@ -55,6 +59,7 @@ class Task:
     weight_decay: float = 0.0
     least_fresh: float = 2**-8
     loss: Loss = cross_entropy
+    name: str = ""
 
     def __post_init__(self):
         whole, part = (
@@ -64,6 +69,8 @@ class Task:
         check.fields(self, examples=whole, steps=whole, patience=partial(check.real, low=1))
         check.fields(self, weight_decay=check.nonnegative, least_fresh=part)
 
+        if not isinstance(self.name, str) or not re.fullmatch(r"(\w[\w.-]*)?", self.name):
+            check.reject("name", self.name, "letters, digits, '_', '-' and '.'")
         if self._needs_objective and self.loss is not cross_entropy:
             check.reject("loss", "another one", "cross_entropy where a target is an objective's")
 
@@ -72,6 +79,11 @@ class Task:
         if not self.weight_decay:
             return OPTIMIZERS[name]
         return chain(fix(weight_decay, weight_decay=self.weight_decay), OPTIMIZERS[name])
+
+    @property
+    def source(self):
+        """What a file of results says of where the task comes from."""
+        return f"<Task {self.name}>"
 
     @cached_property
     def objective(self):

@@ -1,0 +1,225 @@
+"""What `advise` found out, put together. Needs no torch."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from batchscaling.practice import predict
+from batchscaling.practice.report import page
+
+_SIZES = 2 ** np.arange(0, 21)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A batch size with its reason, and what it rests on.
+
+    Attributes
+    ----------
+    batch_size, low, high : int or None
+        The advised batch size, and the interval that the measurements leave. None where they
+        cannot tell.
+    reason : str
+        Where the interval comes from, or why there is none.
+    disagreements : tuple of str
+        Where two layers say different things.
+    used : int
+        The batch size of the run.
+    throughput : Throughput or None
+    noise : NoiseReading or None
+    branches : BranchedCheck or None
+        The layers; None for one that was not asked for, or failed.
+    failed : dict of str to str
+        Why a layer has no result.
+    method : {"sgd", "adam"}
+    hyper : dict of str to float
+        Of the optimizer.
+    steps : float
+        Of the run, or 1.
+    price : float
+        Of a second on the device.
+    """
+
+    batch_size: int | None
+    low: int | None
+    high: int | None
+    reason: str
+    disagreements: tuple
+    used: int
+    throughput: object
+    noise: object
+    branches: object
+    failed: dict
+    method: str
+    hyper: dict = field(repr=False)
+    steps: float = 1.0
+    price: float = 1.0
+
+    def __str__(self):
+        if self.batch_size is None:
+            return "\n".join([f"cannot tell: {self.reason}", *self.disagreements])
+        head = f"batch size {self.batch_size}, between {self.low} and {self.high}: {self.reason}"
+        return "\n".join([head, *self.disagreements])
+
+    def table(self):
+        """Return a `Row` for each power of two, or none where the noise scale is not known."""
+        if self.noise is None or self.noise.batch_size is None:
+            return []
+        scale = self.noise.batch_size, self.noise.low, self.noise.high
+        top = 4 * max(self.noise.high, self.used)
+        seconds, speed = None, self.throughput
+        if speed is not None:
+            top = min(top, speed.batch_sizes[-1])
+        sizes = [int(size) for size in _SIZES if size <= top]
+        if speed is not None:
+            columns = speed.seconds, speed.low, speed.high
+            seconds = [predict.step_seconds(speed.batch_sizes, one, sizes) for one in columns]
+        return predict.table(
+            scale, sizes, self.used, seconds=seconds, steps=self.steps, price=self.price
+        )
+
+    def transfer(self, to=None):
+        """Return the hyperparameters at another batch size, a `Moved` for each.
+
+        Parameters
+        ----------
+        to : int, optional
+            The default is the advised batch size.
+
+        Raises
+        ------
+        ValueError
+            If `to` is not positive, or left out where there is no advice.
+        """
+        to = self.batch_size if to is None else to
+        scale = None if self.noise is None else self.noise.batch_size
+        return predict.transfer(self.method, self.hyper, self.used, to, scale=scale)
+
+    def warm_up(self, examples, readings):
+        """Return batch sizes over a run, from readings of its noise along the way.
+
+        One state says nothing about how the noise will grow. So this takes readings of a
+        `NoiseMeter`, of this run or an earlier one. Those that cannot tell are left out.
+
+        Parameters
+        ----------
+        examples : sequence of int
+            How many examples the run had seen at each reading.
+        readings : sequence of NoiseReading
+
+        Returns
+        -------
+        list of tuple of int
+            Examples from which on, and the batch size: the run's own, doubled as often as the low
+            end of the readings allows.
+        """
+        pairs = zip(examples, readings, strict=True)
+        known = [(seen, r.low) for seen, r in pairs if r.batch_size is not None]
+        if not known:
+            return [(0, self.used)]
+        return predict.warm_up(*zip(*known, strict=True), self.used)
+
+    def worth(self):
+        """Return, for momentum, Adam and K-FAC, whether they are worth it here, and why.
+
+        Returns
+        -------
+        dict of str to str
+        """
+        return _worth(self.noise, self.batch_size or self.used, self.method)
+
+    def to_dict(self):
+        """Return everything as plain values."""
+        found = asdict(self)
+        found["table"] = [asdict(row) for row in self.table()]
+        found["worth"] = self.worth()
+        if self.batch_size is not None:
+            found["transfer"] = [asdict(moved) for moved in self.transfer()]
+        return _plain(found)
+
+    def to_json(self):
+        """Return everything as JSON; numbers that are not finite are null."""
+        return json.dumps(self.to_dict(), allow_nan=False, indent=1)
+
+    def to_html(self):
+        """Return one page that needs nothing else: the advice, figures and an explorer."""
+        return page(self.to_dict())
+
+
+def combined(used, throughput, noise, branches, failed, **more):
+    """Return the advice that follows from what the layers found."""
+    known = noise is not None and noise.batch_size is not None
+    checked = branches is not None and branches.reason is None
+    three, reason = None, None
+    if known and throughput is not None:
+        scales = noise.batch_size, noise.low, noise.high
+        clock = throughput.batch_sizes, throughput.seconds
+        best, low, high = zip(*(predict.fastest(scale, *clock) for scale in scales), strict=True)
+        three = [best[0], min(low), max(high)]
+        reason = "the least time on this device, by the noise scale and the seconds of a step"
+    elif known:
+        three = [noise.batch_size, noise.low, noise.high]
+        reason = "the noise scale: twice the fewest steps, and twice the fewest examples"
+    elif checked:
+        low = branches.low or used
+        high = branches.high or branches.batch_sizes[-1]
+        three, reason = [low, low, high], "branches lose nothing up to there"
+    disagreements = []
+    if known and checked:
+        disagreements = _disagreements(noise, branches)
+    if three is None:
+        reasons = [f"{layer}: {words}" for layer, words in failed.items()]
+        reasons += [found.reason for found in (noise, branches) if found is not None]
+        reason = "; ".join(word for word in reasons if word) or "no layer was asked for"
+        sizes = (None,) * 3
+    else:
+        sizes = [max(1, round(size)) for size in three]
+    layers = (throughput, noise, branches, failed)
+    return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more)
+
+
+def _disagreements(noise, branches):
+    """Return where the branches find another limit than the noise scale leads to expect.
+
+    With the best rate they lose nothing up to about the noise scale, at most.
+    """
+    scale = f"the noise scale is {noise.low:.3g} to {noise.high:.3g}"
+    if branches.high is not None and branches.high < noise.low:
+        why = "the rate may be close to the largest stable one, so that it cannot grow with B"
+        return [f"layers disagree: branches lose at {branches.high}; {scale}; {why}"]
+    if branches.low is not None and branches.low > noise.high:
+        why = "the rate may be smaller than the best one"
+        return [f"layers disagree: branches lose nothing at {branches.low}; {scale}; {why}"]
+    return []
+
+
+def _worth(noise, batch_size, method):
+    unknown = "cannot tell: the noise scale is not known"
+    if noise is None or noise.batch_size is None:
+        return dict.fromkeys(("momentum", "adam", "kfac"), unknown)
+    where = f"batch size {batch_size}, noise scale {noise.low:.3g} to {noise.high:.3g}"
+    own = "you use Adam; compare with SGD" if method == "adam" else "you use SGD; compare with Adam"
+    adam = f"cannot tell from the noise scale: {own} by short sweeps, at this batch size"
+    if batch_size <= noise.low:
+        small = f"no: noise limits steps here ({where}); chapters nqm/02 and networks/03 and 04"
+        return {"momentum": small, "adam": adam, "kfac": small}
+    if batch_size >= noise.high:
+        large = f"try it: curvature limits steps here ({where}); chapters "
+        return {
+            "momentum": large + "nqm/02, networks/03",
+            "adam": adam,
+            "kfac": large + "networks/04",
+        }
+    between = f"cannot tell: the batch size lies inside the interval ({where})"
+    return {"momentum": between, "adam": adam, "kfac": between}
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

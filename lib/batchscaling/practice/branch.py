@@ -1,0 +1,283 @@
+"""The branched check: short runs from one state, with batches of several sizes."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from batchscaling import _validation as check
+from batchscaling.practice.examples import Examples
+from batchscaling.practice.kept import (
+    check_network,
+    copied,
+    is_out_of_memory,
+    random_states_kept,
+)
+from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
+from batchscaling.practice.predict import half_life, rate_factor
+from batchscaling.training.data import batches
+
+_MOMENTS = 4  # batches of the largest size whose squares Adam's average is scaled by
+
+
+def branch(
+    model,
+    loss,
+    data,
+    optimizer,
+    *,
+    batch_size,
+    factors=(2, 4, 8, 16),
+    steps=8,
+    repeats=8,
+    evaluated=1024,
+    tolerance=0.2,
+    confidence=0.95,
+    seed=0,
+):
+    r"""Find by short runs up to which batch size a training run loses nothing.
+
+    From the state of model and optimizer, branches train with k times the batch, on the same
+    examples in the same order, and so with a k-th of the steps. For SGD the rate is multiplied by
+    k, for Adam by the root of k, with both betas to the power of k. At the end of the window their
+    losses are compared, on examples that are the same for all. `lost_share` says what a branch
+    loses of the run's progress; repetitions have other examples. The check ends at the first
+    batch size at which something is lost.
+
+    All runs are of copies: model, optimizer, data loader and random numbers are as before
+    afterwards, also after an error. Dropout and batch normalisation are in the mode of training,
+    also where losses are compared; random numbers are common to all branches.
+
+    Adam's running averages of squares belong to its batch size. Those of a branch are multiplied,
+    tensor by tensor, with the ratio of the squares that gradients of both batch sizes have at the
+    start. They would need thousands of steps to get there by themselves.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As it is in training. Gradients are not clipped, and there is no mixed precision.
+    loss : callable
+        ``loss(outputs, labels)`` is the mean over a batch.
+    data : pair of torch.Tensor, Dataset or DataLoader
+        Inputs and labels.
+    optimizer : torch.optim.Optimizer
+        SGD, or Adam or a relative of it, of parameters of `model`, in the state that training is
+        in.
+    batch_size : int
+        Of the run.
+    factors : sequence of int
+        k, increasing, from 2 on; each divides the largest.
+    steps : int
+        Of the branch with the largest batches. The window has so many times its batch of examples.
+        A short window does not see that a rate is unstable in the long run.
+    repeats : int
+        At least 3.
+    evaluated : int
+        Examples that losses are compared on, in each repetition others; they come after those of
+        the window where the data has as many.
+    tolerance : float
+        The share of the progress that counts as nothing.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of the order of examples.
+
+    Returns
+    -------
+    BranchedCheck
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, the model cannot be copied, the run's own batches do
+        not fit into memory, or its loss is not finite.
+
+    References
+    ----------
+    Merrill et al., "Critical batch size revisited", 2025, who compare smoothed losses of branches.
+    Malladi et al., "On the SDEs and scaling rules for adaptive gradient algorithms", 2022.
+    """
+    check_network(model, optimizer)
+    factors = _check_factors(factors)
+    batch_size = check.integer("batch_size", batch_size, 1)
+    steps, repeats = check.integer("steps", steps, 1), check.integer("repeats", repeats, 3)
+    tolerance, seed = check.positive("tolerance", tolerance), check.integer("seed", seed, 0)
+    examples = Examples(data, next(model.parameters()).device)
+    largest = batch_size * factors[-1]
+    check.integer("batch_size times the largest of factors", largest, 1, examples.count)
+    chunks = max(1, min(check.integer("evaluated", evaluated, 1), examples.count) // batch_size)
+    runs = _Runs(
+        model, optimizer, loss, examples, batch_size, factors, steps, chunks, repeats, seed
+    )
+    with random_states_kept():
+        start, base = runs.losses(0), runs.losses(1)
+        if not (np.isfinite(start).all() and np.isfinite(base).all()):
+            check.reject("loss", "not finite", "finite numbers at the run's own batch size")
+        shares, verdicts = [(0.0, 0.0, 0.0)], [KEPT]
+        for factor in factors:
+            found = runs.losses(factor)
+            share = (np.nan,) * 3
+            if found is not None:
+                share = lost_share(start, base, found, confidence)
+            shares.append(share)
+            verdicts.append(NO_MEMORY if found is None else judge(share, tolerance))
+            if verdicts[-1] in (NO_MEMORY, LOST):
+                break
+    sizes = [batch_size * factor for factor in (1, *factors)][: len(verdicts)]
+    return concluded(sizes, shares, verdicts, tolerance, runs.taken)
+
+
+class _Runs:
+    """The branches of all repetitions; `taken` counts the examples that they took."""
+
+    def __init__(
+        self, model, optimizer, loss, examples, size, factors, steps, chunks, repeats, seed
+    ):
+        self._pair, self._loss, self._examples = (model, optimizer), loss, examples
+        self._size, self._largest, self._chunks = size, factors[-1], chunks
+        self._window = steps * factors[-1]  # in batches of the run
+        self._seeds = [repeats * seed + number for number in range(repeats)]
+        self._ratios = None
+        self.taken = 0
+
+    def losses(self, factor):
+        """Return the losses at the end, shape (repeats,); at the start for 0; None without memory.
+
+        Raises
+        ------
+        ValueError
+            If memory is short at the run's own batch size.
+        """
+        try:
+            return np.array([self._loss_after(factor, seed) for seed in self._seeds])
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if factor > 1:
+                return None
+            check.reject("batch_size", self._size, f"one that fits into memory ({error})")
+
+    def _loss_after(self, factor, seed):
+        model, optimizer = copied(*self._pair)
+        model.train()
+        window = [factor * self._size] * (self._window // factor) if factor else []
+        skipped = [] if factor else [self._size] * self._window
+        sizes = [*window, *skipped, *[self._size] * self._chunks]
+        order = batches(seed, self._examples.count, sizes)
+        if factor > 1:
+            self._scale(optimizer, factor)
+        _seed_all(seed)
+        for _ in window:
+            self._step(model, optimizer, next(order))
+        for _ in skipped:
+            next(order)
+        return self._evaluate(model, order, seed)
+
+    def _step(self, model, optimizer, indices):
+        self._gradient(model, optimizer, indices)
+        optimizer.step()
+
+    def _gradient(self, model, optimizer, indices):
+        inputs, labels = self._examples.batch(indices)
+        optimizer.zero_grad()
+        self._loss(model(inputs), labels).backward()
+        self.taken += len(indices)
+
+    def _evaluate(self, model, order, seed):
+        """Return the mean loss over the batches that are left of an order."""
+        _seed_all(seed)
+        total = 0.0
+        with torch.no_grad():
+            for indices in order:
+                inputs, labels = self._examples.batch(indices)
+                total += float(self._loss(model(inputs), labels))
+                self.taken += len(indices)
+        return total / self._chunks
+
+    def _scale(self, optimizer, factor):
+        """Move an optimizer to batches `factor` times as large."""
+        for number, group in enumerate(optimizer.param_groups):
+            adaptive = "betas" in group
+            group["lr"] = group["lr"] * rate_factor("adam" if adaptive else "sgd", factor)
+            if adaptive:
+                group["betas"] = tuple(half_life(beta, factor) for beta in group["betas"])
+                ratios = self._square_ratios()[factor]
+                for place, param in enumerate(group["params"]):
+                    _scale_moments(optimizer.state.get(param), ratios[number][place], factor)
+
+    def _square_ratios(self):
+        """Return for each factor how much smaller squares of gradients are, for each parameter."""
+        if self._ratios is None:
+            model, optimizer = copied(*self._pair)
+            model.train()
+            _seed_all(self._seeds[0])
+            count = _MOMENTS * self._largest
+            sizes = [self._size] * count
+            squares = _Squares(optimizer, self._largest)
+            for indices in batches(self._seeds[0], self._examples.count, sizes):
+                self._gradient(model, optimizer, indices)
+                squares.add()
+            self._ratios = squares.ratios()
+        return self._ratios
+
+
+class _Squares:
+    """Mean squares of gradients of several batch sizes, from those of the smallest."""
+
+    def __init__(self, optimizer, largest):
+        self._params = [group["params"] for group in optimizer.param_groups]
+        self._sums = {
+            k: [[0.0] * len(params) for params in self._params]
+            for k in range(1, largest + 1)
+            if largest % k == 0
+        }
+        self._means = {k: [[0.0] * len(params) for params in self._params] for k in self._sums}
+        self._count = 0
+
+    def add(self):
+        """Add the gradients that the parameters hold."""
+        self._count += 1
+        for k, sums in self._sums.items():
+            for number, params in enumerate(self._params):
+                for place, param in enumerate(params):
+                    grad = 0.0 if param.grad is None else param.grad
+                    whole = sums[number][place] + grad
+                    if self._count % k == 0:
+                        square = torch.as_tensor(whole / k).square().mean()
+                        self._means[k][number][place] += float(square) * k
+                        whole = 0.0
+                    sums[number][place] = whole
+
+    def ratios(self):
+        """Return, for each factor, those to the squares of the smallest batch."""
+        return {
+            k: [
+                [own / one if one > 0 else 1.0 for own, one in zip(*rows, strict=True)]
+                for rows in zip(means, self._means[1], strict=True)
+            ]
+            for k, means in self._means.items()
+        }
+
+
+def _scale_moments(state, ratio, factor):
+    """Let Adam's state be that of larger batches: fewer steps, and smaller squares."""
+    for name in ("exp_avg_sq", "max_exp_avg_sq"):
+        if state and name in state:
+            state[name].mul_(ratio)
+    if state and "step" in state:
+        state["step"] = state["step"] / factor
+
+
+def _check_factors(factors):
+    values = [check.integer("factors", k, 2) for k in np.ravel(factors).tolist()]
+    increasing = all(k < after for k, after in pairwise(values))
+    if not values or not increasing or any(values[-1] % k for k in values):
+        check.reject("factors", factors, "increasing integers from 2 on that divide the largest")
+    return values
+
+
+def _seed_all(seed):
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)

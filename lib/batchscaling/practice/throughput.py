@@ -1,0 +1,130 @@
+"""How long a step takes on this device, against the batch size."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from batchscaling import _validation as check
+from batchscaling.practice.kept import copied, is_out_of_memory
+
+_ENOUGH = 1.1  # two doublings in turn that gain less than this end the measurement
+_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Seconds of a step at several batch sizes.
+
+    Attributes
+    ----------
+    batch_sizes : tuple of int
+        Increasing.
+    seconds, low, high : tuple of float
+        The fastest of some steps, which other work on the machine disturbs least, the same again,
+        and the median. None takes longer than one of a larger batch.
+    ended : str
+        Why no larger batch was measured.
+    """
+
+    batch_sizes: tuple
+    seconds: tuple
+    low: tuple
+    high: tuple
+    ended: str
+
+    @property
+    def examples_per_second(self):
+        """Of each batch size."""
+        pairs = zip(self.batch_sizes, self.seconds, strict=True)
+        return tuple(size / seconds for size, seconds in pairs)
+
+
+def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
+    """Measure steps of a copy, at powers of two, until larger batches gain nothing more.
+
+    They begin at 1, with batch normalisation, which an example alone does not have, at 2.
+
+    Parameters
+    ----------
+    model, loss, optimizer
+        As for `branch`.
+    examples : Examples
+    largest : int
+        At least 2. No larger batch is measured.
+    most_seconds : float
+        A step that takes as long is the last one.
+
+    Returns
+    -------
+    Throughput
+
+    Raises
+    ------
+    ValueError
+        If the smallest batch does not fit into memory, or there is one example only.
+    """
+    largest = check.integer("largest", largest, 2)
+    model, optimizer = copied(model, optimizer)
+    model.train()
+    sizes, rows, ended = [], [], "no more examples, or larger sizes were not asked for"
+    alone = not any(isinstance(layer, _BatchNorm) for layer in model.modules())
+
+    def timed(size):
+        return _steps(model, loss, examples.batch(torch.arange(size)), optimizer)
+
+    for size in (2**power for power in range(0 if alone else 1, largest.bit_length())):
+        try:
+            seconds = timed(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not sizes:
+                check.reject("model", "too large", f"one that fits into memory ({error})")
+            ended = f"a batch of {size} does not fit into memory"
+            break
+        sizes.append(size)
+        rows.append(seconds)
+        if min(seconds) > most_seconds:
+            ended = f"a step takes more than {most_seconds:g} seconds"
+            break
+        if _is_flat(sizes, rows):
+            # Other work on the machine may have disturbed them.
+            for place in (-2, -1):
+                rows[place] += timed(sizes[place])
+        if _is_flat(sizes, rows):
+            ended = "larger batches take as long an example"
+            break
+    best, middle = (_rising([statistic(row) for row in rows]) for statistic in (np.min, np.median))
+    return Throughput(tuple(sizes), best, best, middle, ended)
+
+
+def _rising(seconds):
+    """Return seconds none of which is above one of a larger batch."""
+    return tuple(np.minimum.accumulate(seconds[::-1])[::-1].tolist())
+
+
+def _is_flat(sizes, rows):
+    rates = np.divide(sizes, [min(row) for row in rows])
+    return len(rates) > 2 and (rates[-2:] < _ENOUGH * rates[-3:-1]).all()
+
+
+def _steps(model, loss, batch, optimizer):
+    """Return the seconds of some steps, after one that does not count."""
+    inputs, labels = batch
+    found = []
+    for _ in range(_STEPS + 1):
+        start = _now(inputs)
+        optimizer.zero_grad()
+        loss(model(inputs), labels).backward()
+        optimizer.step()
+        found.append(_now(inputs) - start)
+    return found[1:]
+
+
+def _now(inputs):
+    if isinstance(inputs, torch.Tensor) and inputs.device.type == "cuda":
+        torch.cuda.synchronize(inputs.device)
+    return time.perf_counter()

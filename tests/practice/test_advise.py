@@ -1,0 +1,242 @@
+"""Advice: what it follows from, what it says, and that it leaves no trace."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_branch import awkward, equal, everything
+from torch.nn.functional import cross_entropy
+
+from batchscaling.__main__ import main
+from batchscaling.practice import BranchedCheck, NoiseReading, Throughput, advise, predict
+from batchscaling.practice.advice import combined
+
+QUICK = {"repeats": 3, "steps": 1, "factors": (2, 4)}
+SGD = {"method": "sgd", "hyper": {"lr": 0.1}}
+SPEED = Throughput((1, 16, 256), (1.0, 1.3, 6.0), (0.9, 1.2, 5.5), (1.2, 1.5, 7.0), "enough")
+NOISE = NoiseReading(100.0, 50.0, 200.0, None, 1.0, 0.01, 64)
+UNKNOWN = NoiseReading(None, None, None, "the signal is weak", 1.0, 0.0, 64)
+
+
+def branches(low, high, reason=None):
+    return BranchedCheck(low, high, reason, (8, 16), ((0, 0, 0),) * 2, ("kept", "kept"), 0.2)
+
+
+def test_the_fastest_batch_size_is_the_root_of_overhead_and_noise():
+    a, b = 1.0, 0.02
+    sizes = 2.0 ** np.arange(0, 12)
+    for scale in (10.0, 100.0, 1000.0):
+        best, low, high = predict.fastest(scale, sizes, a + b * sizes)
+        assert best == pytest.approx(np.sqrt(a * scale / b), rel=0.02)
+        steps, _ = predict.steps_against(scale, [best, low, high], 1)
+        time = steps * (a + b * np.array([best, low, high]))
+        np.testing.assert_allclose(time[1:] / time[0], 1.05, atol=0.01)
+
+
+def test_steps_and_examples_are_those_of_the_hyperbola():
+    steps, examples = predict.steps_against(100, [1, 100, 1e9], 100)
+    np.testing.assert_allclose(steps, [101 / 2, 1, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(examples[:2], [0.505, 1])
+
+
+@pytest.mark.parametrize("factor", [0.25, 8])
+def test_what_moves_with_the_batch(factor):
+    to = int(64 * factor)
+    hyper = {"lr": 0.1, "beta2": 0.99, "decoupled_weight_decay": 0.01, "warm_up": 80}
+    adam = {m.name: m.moved for m in predict.transfer("adam", hyper, 64, to)}
+    assert adam["lr"] == pytest.approx(0.1 * factor**0.5)
+    # What half of the memory is, and what decays, stays the same in examples.
+    halves = [np.log(2) / np.log(1 / beta) * b for beta, b in ((0.99, 64), (adam["beta2"], to))]
+    assert halves[0] == pytest.approx(halves[1])
+    assert adam["lr"] * adam["decoupled_weight_decay"] == pytest.approx(0.1 * 0.01 * factor)
+    assert adam["warm_up"] * to == pytest.approx(80 * 64)
+    sgd = {m.name: m.moved for m in predict.transfer("sgd", {"lr": 0.1, "momentum": 0.9}, 64, to)}
+    assert sgd == {"lr": pytest.approx(0.1 * factor), "momentum": 0.9}
+
+
+def test_a_rule_says_where_it_holds():
+    inside, outside = (
+        predict.transfer("sgd", {"lr": 0.1}, 8, to, scale=100)[0].valid for to in (64, 128)
+    )
+    assert inside.endswith("100: inside") and outside.endswith("100: OUTSIDE")
+    with pytest.raises(ValueError, match=r"^hyper is 'rate'; allowed: one of 'lr'"):
+        predict.transfer("sgd", {"rate": 1}, 8, 16)
+
+
+def test_a_warm_up_never_falls_and_never_exceeds_what_was_read():
+    assert predict.warm_up([10, 20, 30, 40], [5, 20, 15, 70], 8) == [(0, 8), (20, 16), (40, 64)]
+    advice = combined(8, None, UNKNOWN, None, {}, **SGD)
+    assert advice.warm_up([10, 20, 30], [UNKNOWN, NOISE, NOISE]) == [(0, 8), (20, 32)]
+    assert advice.warm_up([10], [UNKNOWN]) == [(0, 8)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes", "words"),
+    [
+        ((SPEED, NOISE, None), (None, None, None), "least time on this device"),
+        ((None, NOISE, None), (100, 50, 200), "noise scale: twice the fewest steps"),
+        ((SPEED, UNKNOWN, branches(16, 64)), (16, 16, 64), "branches lose nothing up to there"),
+        ((SPEED, UNKNOWN, branches(None, None, "weak")), None, "the signal is weak; weak"),
+        ((SPEED, None, None), None, "no layer"),
+    ],
+)
+def test_what_follows_from_the_layers(layers, sizes, words):
+    advice = combined(8, *layers, {}, **SGD)
+    found = advice.batch_size, advice.low, advice.high
+    assert words in advice.reason
+    if sizes is None:
+        assert found == (None,) * 3 and str(advice).startswith("cannot tell: ")
+    elif sizes[0] is not None:
+        assert found == sizes
+    else:
+        best = [predict.fastest(s, SPEED.batch_sizes, SPEED.seconds) for s in (100, 50, 200)]
+        assert found == tuple(map(round, (best[0][0], best[1][1], best[2][2])))
+        assert found[1] < found[0] < found[2]
+
+
+def test_layers_that_disagree_are_told():
+    told = [
+        combined(8, None, NOISE, branches(*ends), {}, **SGD).disagreements
+        for ends in ((None, 16), (256, 512), (32, 64), (128, None))
+    ]
+    assert "branches lose at 16" in told[0][0] and "branches lose nothing at 256" in told[1][0]
+    assert told[2:] == [(), ()]
+
+
+def test_the_table_has_intervals_around_its_values():
+    rows = combined(8, SPEED, NOISE, None, {}, steps=1000, price=2, **SGD).table()
+    assert [row.batch_size for row in rows] == [2**k for k in range(9)]
+    for row in rows:
+        for value, low, high in (row.steps, row.examples, row.time, row.cost, row.efficiency):
+            assert low <= value <= high
+        assert row.cost == tuple(2 * part for part in row.time)
+    own = rows[3]
+    assert own.steps == pytest.approx((1000,) * 3) and own.examples == pytest.approx((8000,) * 3)
+    assert combined(8, SPEED, UNKNOWN, None, {}, **SGD).table() == []
+
+
+@pytest.mark.parametrize(("used", "word"), [(16, "no"), (100, "cannot tell"), (512, "try it")])
+def test_momentum_is_worth_it_above_the_noise_scale_only(used, word):
+    advice = combined(used, None, None, None, {}, **SGD)
+    assert advice.worth()["momentum"].startswith("cannot tell")
+    object.__setattr__(advice, "noise", NOISE)
+    assert advice.worth()["momentum"].startswith(word)
+    assert advice.worth()["kfac"].startswith(word)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_all_is_as_it_was_and_all_layers_answer(kind):
+    model, data, optimizer = awkward(kind)
+    before = everything(model, optimizer)
+    advice = advise(model, cross_entropy, data, optimizer, batch_size=8, probed=64, branches=QUICK)
+    assert equal(everything(model, optimizer), before)
+    assert advice.throughput.batch_sizes[0] == 2 and advice.branches.batch_sizes[0] == 8
+    assert advice.failed == {}
+    assert advice.noise.measured == 64
+    assert {m.name for m in advice.transfer(16)} >= {"lr"}
+
+    def broken(outputs, labels):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        advise(model, broken, data, optimizer, batch_size=8)
+    assert equal(everything(model, optimizer), before)
+
+
+def test_pure_noise_cannot_be_told():
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2048, 64, generator=rng)
+    model = torch.nn.Linear(64, 10)
+    torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+    data = inputs, torch.randint(10, (2048,), generator=rng)
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-3)
+    options = {
+        "batch_size": 8,
+        "layers": ["noise", "branches"],
+        "branches": {**QUICK, "evaluated": 256},
+    }
+    advice = advise(model, cross_entropy, data, sgd, **options)
+    assert advice.batch_size is None and "signal" in advice.reason
+    page = advice.to_html()
+    assert "Cannot tell" in page and 'id="explorer"' not in page
+    with pytest.raises(ValueError, match=r"^to is None"):
+        advice.transfer()
+
+
+def test_a_layer_that_fails_says_why_and_others_go_on():
+    model, data, sgd = awkward(torch.optim.SGD)
+    model.norm.running_mean = model.norm.running_var = model.norm.num_batches_tracked = None
+    options = {"batch_size": 8, "layers": ["noise", "branches"], "branches": QUICK}
+    advice = advise(model, cross_entropy, data, sgd, **options)
+    assert advice.failed.keys() == {"noise"} and "batch statistics" in advice.failed["noise"]
+    assert advice.branches is not None
+
+
+def test_json_and_page_hold_the_same():
+    advice = combined(8, SPEED, NOISE, branches(16, 32), {"noise": "<b>"}, price=1e-3, **SGD)
+    held = json.loads(advice.to_json())
+    assert held["batch_size"] == advice.batch_size and len(held["table"]) == 9
+    page = advice.to_html()
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert json.loads(data[1]) == held
+    assert "<b>" not in page and "&lt;b&gt;" in page
+    assert not re.findall(r"(?:src|href)=|https?://|@import|url\(", page)
+    assert "prefers-color-scheme: dark" in page and page.count("<svg") == 3
+    assert "$$" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"layers": ["speed"]}, "layers is 'speed'; allowed: one of 'throughput'"),
+        ({"probed": 2}, "probed is 2"),
+        ({"steps": 0}, "steps is 0"),
+        ({"price": -1}, "price is -1"),
+        ({"optimizer": None}, "optimizer is 'NoneType'"),
+        ({"data": None}, "data is 'NoneType'"),
+    ],
+)
+def test_bad_input_is_named(changes, words):
+    model, data, sgd = awkward(torch.optim.SGD)
+    options = {"model": model, "loss": cross_entropy, "data": data, "optimizer": sgd}
+    with pytest.raises(ValueError, match=f"^{words}"):
+        advise(**{**options, "batch_size": 8, **changes})
+
+
+SETUP = """
+import torch
+
+def setup():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(6, 2)
+    inputs = torch.randn(256, 6)
+    return {
+        "model": model,
+        "loss": torch.nn.functional.cross_entropy,
+        "data": (inputs, (inputs[:, 0] > 0).long()),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "batch_size": 8,
+    }
+
+wrong = 3
+"""
+
+
+def test_the_command_line_advises(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "net.py").write_text(SETUP)
+    files = [f"--{kind}={tmp_path / 'advice'}.{kind}" for kind in ("html", "json")]
+    main(["advise", f"{tmp_path}/net.py:setup", "--layers", "throughput", "noise", *files])
+    out = capsys.readouterr().out
+    held = json.loads((tmp_path / "advice.json").read_text("utf-8"))
+    assert out.startswith(f"batch size {held['batch_size']}, between") and "lr 0.1 -> " in out
+    assert "<title>Advice" in (tmp_path / "advice.html").read_text("utf-8")
+    for name in ("wrong", "nothing"):
+        with pytest.raises(SystemExit) as ended:
+            main(["advise", f"{tmp_path}/net.py:{name}"])
+        assert ended.value.code == 2
+        assert "allowed: a function that returns a dict" in capsys.readouterr().err

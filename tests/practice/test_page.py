@@ -1,0 +1,70 @@
+"""The page of an advice in a real browser: its numbers, its width and its colours."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+from test_advise import NOISE, SGD, SPEED, branches
+
+from batchscaling.practice.advice import combined
+
+CHROMIUM = os.environ.get("BATCHSCALING_CHROMIUM") or shutil.which("chromium")
+ADVICE = combined(8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, **SGD)
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """Yield the function that opens the page in a colour scheme."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium; see the README")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def show(scheme):
+            page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
+            page.errors = []
+            page.on("pageerror", lambda error: page.errors.append(str(error)))
+            page.set_content(ADVICE.to_html())
+            return page
+
+        yield show
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(opened):
+    return opened("light")
+
+
+def test_it_fits_a_narrow_screen_in_both_colour_schemes(opened, page):
+    colours = []
+    for one in (page, opened("dark")):
+        assert one.evaluate("document.documentElement.scrollWidth") <= 390
+        assert one.errors == []
+        colours.append(one.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(255, 255, 255)", "rgb(22, 22, 22)"]
+
+
+def test_the_explorer_has_the_numbers_of_the_table(page):
+    for row in ADVICE.table():
+        found = page.evaluate(f"taken({row.batch_size}, 1, {NOISE.batch_size})")
+        names = ("steps", "examples", "time", "cost", "efficiency")
+        expected = [getattr(row, name)[0] for name in names]
+        np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-9)
+
+
+def test_its_knobs_change_what_is_said(page):
+    told = page.locator("[data-of=result]")
+    before = told.inner_text()
+    assert "NaN" not in before
+    for name in ("size", "devices", "scale"):
+        knob = page.locator(f"[name={name}]")
+        knob.focus()
+        knob.press("ArrowRight")
+        assert told.inner_text() != before
+        before = told.inner_text()
+    assert page.locator("#explorer path").get_attribute("d").startswith("M")
+    assert "NaN" not in page.locator("#explorer").inner_html()
+    assert page.errors == []
