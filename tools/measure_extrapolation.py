@@ -54,7 +54,6 @@ FOLDER = Path(__file__).parents[1] / "data" / "extrapolation"
 FINAL, FRESH = 1_000, 2_000  # first seeds; those of the search begin at 0
 WIDENINGS = 3
 NO_LESS = ("relative_extrapolation", "radius")  # less than their smallest value is as good as none
-MOMENTA = (0.0, 0.5, 0.9, 0.97)
 NOISE = ("extrap_gaussian", "extrap_uniform", "smoothout", "extrap_gradient")
 
 
@@ -102,18 +101,19 @@ class Setting:
 
 def digits_cells():
     """Yield the cells of the digits, the most important first."""
-    plain = Cell("nesterov", 256, 16)
-    methods = ["nesterov", "extrap_sgd", "lars", *NOISE, "adam", "extrap_adam"]
-    yield from (replace(plain, method=name) for name in methods)
-    yield from (replace(plain, method="extrap_sgd", workers=k) for k in (1, 4, 64))
-    for name in ("nesterov", "extrap_sgd"):
-        yield from (replace(plain, method=name, end=end) for end in ("decay", "budget"))
-        yield replace(plain, method=name, end="decay", every=8)
-    for name in ("nesterov", "extrap_sgd"):
-        yield from (replace(plain, method=name, momentum=u) for u in MOMENTA)
+    plain, both = Cell("nesterov", 256, 16), ("nesterov", "extrap_sgd")
+    methods = [*both, "lars", "adam", "extrap_adam", *NOISE]
+    yield from (replace(plain, method=name) for name in methods[:6])
+    yield from (replace(plain, method=name, momentum=u) for u in (0.0, 0.9) for name in both)
+    for every in (0, 8):
+        yield from (replace(plain, method=name, end="decay", every=every) for name in both)
+    yield from (replace(plain, method="extrap_sgd", workers=k) for k in (1, 64))
+    yield from (replace(plain, method=name) for name in methods[6:])
+    yield from (replace(plain, method=name, end="budget") for name in both)
     yield from (replace(plain, method=name, end="decay") for name in ("lars", *NOISE))
+    yield from (replace(plain, method=name, momentum=u) for u in (0.5, 0.97) for name in both)
     yield from (replace(plain, method=name, batch_size=1024) for name in methods)
-    yield from (replace(plain, method="extrap_gaussian", workers=k) for k in (1, 4, 64))
+    yield from (replace(plain, method="extrap_gaussian", workers=k) for k in (1, 64))
 
 
 def few_cells(batch_size, workers, methods=("nesterov", "extrap_sgd", "lars")):
@@ -156,7 +156,7 @@ _LARGER = {"trials": 16, "seeds": 1, "finalists": 3, "final_seeds": 2, "fresh": 
 SETTINGS = {
     "digits-mlp": Setting(
         lambda: replace(TASKS["digits-mlp"], targets={"validation": 0.2}, patience=3),
-        (*digits_cells(),), 30 * 1437, 48, 2, 6, 6, 24,
+        (*digits_cells(),), 15 * 1437, 32, 1, 5, 4, 16,
     ),
     "fashion-cnn-small": Setting(
         lambda: TASKS["fashion-cnn-small"], (*few_cells(1024, 16),), 150_000, 24, 1, 4, 3, 12
