@@ -46,6 +46,15 @@ def cells():
 
 
 CASES = {
+    "extrapolation.networks.by_momentum": lambda draw: draw(
+        {name: {0.0: (3, 4, 6), 0.9: (1, 2, 3)} for name in LINES}
+    ),
+    "extrapolation.networks.relative_steps": lambda draw: draw(
+        {title: dict.fromkeys(LINES, (0.8, 1.0, 1.3)) for title in NAMED}
+    ),
+    "extrapolation.networks.smoothness_along_the_way": lambda draw: draw(
+        GOES, dict.fromkeys(LINES, TWO), dict.fromkeys(LINES, TWO)
+    ),
     "extrapolation.noisy_quadratic.extragradient": lambda draw: draw(GOES, MOMENTA, SIZES, MOMENTA),
     "extrapolation.noisy_quadratic.local_steps": lambda draw: draw(
         SIZES, {1: FALLS, 8: 2 * FALLS}, SIZES, {"SGD": FALLS, "Nesterov": 2 * FALLS}

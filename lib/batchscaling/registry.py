@@ -27,7 +27,7 @@ class Method:
     rate : {"lr", "effective_lr"}
         Which rate is searched: ``effective_lr`` is ``lr / (1 - momentum)``.
     space : mapping of str to Range
-        What else is searched.
+        What else is searched; ``relative_extrapolation`` is ``extrapolation / lr``.
     fixed : mapping of str to float
         Hyperparameters that are not searched.
     """
@@ -52,6 +52,8 @@ _MOMENTUM = Range(0.01, 1, complement=True)
 _ADAM = {"beta2": 0.999, "epsilon": 1e-8}
 _KFAC = {"kl_clip": 0.01, "factor_decay": 0.95}
 _DAMPING = Range(1e-5, 1)
+_EXTRAPOLATION = {"relative_extrapolation": Range(2**-6, 2**4)}
+_RADIUS = {"radius": Range(2**-8, 1)}
 
 METHODS = {
     "sgd": Method(
@@ -107,6 +109,63 @@ METHODS = {
         family="kfac",
         space={"damping": _DAMPING},
         fixed=_KFAC,
+    ),
+    "extrap_sgd": Method(
+        "extrap_sgd.extrap_sgd",
+        "extrap-SGD",
+        {"color": "#c2185b", "linestyle": "-", "marker": "P"},
+        family="sgd",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, **_EXTRAPOLATION},
+    ),
+    "extrap_gaussian": Method(
+        "extrap_noise.extrap_gaussian",
+        "Gaussian noise",
+        {"color": "#6b7a00", "linestyle": "--", "marker": "X"},
+        family="sgd",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, **_RADIUS},
+    ),
+    "extrap_uniform": Method(
+        "extrap_noise.extrap_uniform",
+        "uniform noise",
+        {"color": "#4f6d7a", "linestyle": (0, (2, 1)), "marker": ">"},
+        family="sgd",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, **_RADIUS},
+    ),
+    "smoothout": Method(
+        "extrap_noise.smoothout",
+        "SmoothOut",
+        {"color": "#7a5195", "linestyle": "-.", "marker": "p"},
+        family="sgd",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, **_RADIUS},
+    ),
+    "extrap_gradient": Method(
+        "extrap_noise.extrap_gradient",
+        "gradient noise",
+        {"color": "#3d5a00", "linestyle": (0, (5, 1, 1, 1)), "marker": "h"},
+        family="sgd",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM, **_EXTRAPOLATION},
+    ),
+    "lars": Method(
+        "lars.lars",
+        "LARS",
+        {"color": "#b35900", "linestyle": (0, (4, 1)), "marker": "*"},
+        family="lars",
+        rate="effective_lr",
+        space={"momentum": _MOMENTUM},
+        fixed={"trust": 1.0, "weight_decay": 0.0},
+    ),
+    "extrap_adam": Method(
+        "extrap_adam.extrap_adam",
+        "extrap-Adam",
+        {"color": "#00838f", "linestyle": "-", "marker": "H"},
+        family="adam",
+        space={"beta1": _MOMENTUM, **_EXTRAPOLATION},
+        fixed=_ADAM,
     ),
 }
 """The methods of sweeps by name, in the order of figures."""

@@ -12,6 +12,7 @@ from torch.distributed.optim import PostLocalSGDOptimizer
 from torch.nn.functional import cross_entropy
 
 from batchscaling.training import (
+    OPTIMIZERS,
     Trials,
     adam,
     batches,
@@ -211,6 +212,30 @@ def test_workers_share_the_noise_of_smooth_out_only(data, model, shared):
     drawn = program._batch([])["drawn"][0]["layer0.weight"].unflatten(0, (2, 3))
     assert not torch.equal(drawn[0, 0], drawn[1, 0])
     assert torch.equal(drawn[:, 0], drawn[:, 1]) == shared
+
+
+NOISE = {
+    "extrap_gaussian": perturbation("normal", by_filter=True),
+    "extrap_uniform": perturbation("uniform", by_filter=True),
+    "smoothout": perturbation("uniform", by_filter=True, shared=True),
+    "extrap_gradient": gradient_perturbed,
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_variants_of_sweeps_put_their_noise_before_nesterov(data, model, name):
+    strength = "extrapolation" if name == "extrap_gradient" else "radius"
+    trials = grid([3], lr=0.1, momentum=0.7, **{strength: 0.3})
+    options = {"batch_size": 24, "max_steps": 4, "exchange": synchronous(3)}
+
+    def end(method):
+        return train(data, model, method, trials, **options).loss[0, -1]
+
+    found = end(OPTIMIZERS[name])
+    for key, part in NOISE.items():
+        method = chain(part, nesterov_lookahead)
+        if strength in method.hyper:
+            assert (end(method) == found) == (key == name)
 
 
 def with_workers(data, model, seed, step_of, meet, *, workers, steps):

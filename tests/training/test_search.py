@@ -122,6 +122,10 @@ def test_hyperparameters_of_an_effective_rate():
     np.testing.assert_array_equal(hyper["momentum"], values["momentum"])
     assert sorted(values) == ["effective_lr", "momentum"]  # the argument is left as it was
 
+    values["relative_extrapolation"] = np.array([3.0, 0.5])
+    assert sorted(hyperparameters(values)) == ["extrapolation", "lr", "momentum"]
+    np.testing.assert_allclose(hyperparameters(values)["extrapolation"], [0.3, 1.0])
+
     plain = {"lr": np.array([0.3]), "beta1": np.array([0.9]), "decay": np.array([0.5])}
     assert hyperparameters(plain) == plain
 

@@ -27,6 +27,7 @@ TINY = Task(
         "sgd": Range(2**-6, 2**4),
         "adam": Range(2**-8, 2**1),
         "kfac": Range(2**-6, 2**2),
+        "lars": Range(2**-8, 2**2),
     },
     examples=800,
     steps=40,

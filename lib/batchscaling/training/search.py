@@ -49,7 +49,8 @@ def hyperparameters(values):
     """Return the hyperparameters of searched values.
 
     ``effective_lr`` is ``lr / (1 - momentum)``, at which different momenta share their best rate
-    while noise is the limit: so searching it needs fewer trials. All others go by their names.
+    while noise is the limit: so searching it needs fewer trials. ``relative_extrapolation`` is
+    ``extrapolation / lr``. All others go by their names.
 
     Parameters
     ----------
@@ -62,4 +63,6 @@ def hyperparameters(values):
     values = {name: check.array(name, column) for name, column in values.items()}
     if "effective_lr" in values:
         values["lr"] = values.pop("effective_lr") * (1 - values["momentum"])
+    if "relative_extrapolation" in values:
+        values["extrapolation"] = values.pop("relative_extrapolation") * values["lr"]
     return values

@@ -111,7 +111,10 @@ class Task:
         return space
 
 
-_KFAC_RATES = Range(2**-7, 2**2)  # in units of Newton's step
+_RELATIVE = {
+    "kfac": Range(2**-7, 2**2),  # in units of Newton's step
+    "lars": Range(2**-8, 2**2),  # of the length of weights
+}
 
 
 def _cnn(load, target):
@@ -120,7 +123,7 @@ def _cnn(load, target):
         load=load,
         model=simple_cnn(),
         targets={"validation": target},
-        rates={"sgd": Range(2**-8, 2), "adam": Range(2**-14, 2**-6), "kfac": _KFAC_RATES},
+        rates={"sgd": Range(2**-8, 2), "adam": Range(2**-14, 2**-6), **_RELATIVE},
         examples=2_000_000,
         steps=1000,
         patience=2.0,
@@ -133,7 +136,7 @@ def _small_cnn(load, target):
         load=lambda: load(validation=500, size=14),
         model=simple_cnn(14, filters=(8, 16), units=64),
         targets={"validation": target},
-        rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
+        rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4), **_RELATIVE},
         examples=200_000,
         steps=200,
         patience=2.0,
@@ -144,7 +147,7 @@ _SOFTMAX = Task(
     load=lambda: mnist(size=14),
     model=softmax_regression(14 * 14, 10),
     targets={"objective": 0.01},
-    rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-3), "kfac": _KFAC_RATES},
+    rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-3), **_RELATIVE},
     examples=2_000_000,
     steps=2_000,
     patience=2.0,
@@ -156,7 +159,7 @@ TASKS = {
         load=digits,
         model=mlp([64, 64, 10]),
         targets={"validation": 0.2, "training": 0.05, "averaged": 0.2},
-        rates={"sgd": Range(2**-6, 2**6), "adam": Range(2**-11, 2**-3), "kfac": _KFAC_RATES},
+        rates={"sgd": Range(2**-6, 2**6), "adam": Range(2**-11, 2**-3), **_RELATIVE},
         examples=20_000,
         steps=400,
     ),
@@ -166,7 +169,7 @@ TASKS = {
         load=lambda: pixels_as_labels(mnist(validation=10_000, size=14)),
         model=autoencoder([14 * 14, 100, 40, 12]),
         targets={"validation": 28.0},
-        rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-12, 2**-4), "kfac": _KFAC_RATES},
+        rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-12, 2**-4), **_RELATIVE},
         examples=2_000_000,
         steps=20_000,
         patience=2.0,

@@ -13,6 +13,12 @@ from batchscaling.training.optimizers.base import (
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
 from batchscaling.training.optimizers.ema_nesterov import ema_nesterov
 from batchscaling.training.optimizers.extrap_adam import extrap_adam
+from batchscaling.training.optimizers.extrap_noise import (
+    extrap_gaussian,
+    extrap_gradient,
+    extrap_uniform,
+    smoothout,
+)
 from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
 from batchscaling.training.optimizers.gradient_perturbed import gradient_perturbed
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
@@ -36,7 +42,10 @@ __all__ = [
     "diagonal_fisher",
     "ema_nesterov",
     "extrap_adam",
+    "extrap_gaussian",
+    "extrap_gradient",
     "extrap_sgd",
+    "extrap_uniform",
     "fix",
     "gradient_perturbed",
     "heavy_ball",
@@ -50,6 +59,7 @@ __all__ = [
     "perturbation",
     "perturbed",
     "sgd",
+    "smoothout",
     "weight_decay",
     "weights_only",
 ]
