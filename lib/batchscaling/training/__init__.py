@@ -85,6 +85,7 @@ from batchscaling.training.optimizers import (
     sgd,
     weight_decay,
     weights_only,
+    with_fisher,
 )
 from batchscaling.training.schedules import (
     BatchSizes,
@@ -209,6 +210,7 @@ __all__ = [
     "vgg11",
     "weight_decay",
     "weights_only",
+    "with_fisher",
     "wide_resnet",
     "wikitext2",
 ]

@@ -9,6 +9,7 @@ from batchscaling.training.optimizers.base import (
     chain,
     fix,
     weights_only,
+    with_fisher,
 )
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
 from batchscaling.training.optimizers.ema_nesterov import ema_nesterov
@@ -52,4 +53,5 @@ __all__ = [
     "sgd",
     "weight_decay",
     "weights_only",
+    "with_fisher",
 ]
