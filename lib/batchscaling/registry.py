@@ -50,8 +50,9 @@ class Method:
 
 _MOMENTUM = Range(0.01, 1, complement=True)
 _ADAM = {"beta2": 0.999, "epsilon": 1e-8}
-_KFAC = {"kl_clip": 0.01, "factor_decay": 0.95}
-_DAMPING = Range(1e-5, 1)
+_KFAC = {"factor_decay": 0.95}
+# Half the clip is how far a step may move what the network states, in nats.
+_KFAC_SPACE = {"damping": Range(1e-5, 1), "kl_clip": Range(1e-3, 10)}
 _EXTRAPOLATION = {"relative_extrapolation": Range(2**-6, 2**4)}
 _RADIUS = {"radius": Range(2**-8, 1)}
 
@@ -99,7 +100,7 @@ METHODS = {
         {"color": "#9b3f86", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
         family="kfac",
         rate="effective_lr",
-        space={"momentum": _MOMENTUM, "damping": _DAMPING},
+        space={"momentum": _MOMENTUM, **_KFAC_SPACE},
         fixed=_KFAC,
     ),
     "kfac_without_momentum": Method(
@@ -107,7 +108,7 @@ METHODS = {
         "K-FAC without momentum",
         {"color": "#b57bb8", "linestyle": (0, (4, 1)), "marker": "<"},
         family="kfac",
-        space={"damping": _DAMPING},
+        space=_KFAC_SPACE,
         fixed=_KFAC,
     ),
     "extrap_sgd": Method(

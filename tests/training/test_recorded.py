@@ -46,6 +46,7 @@ VALUES = {
     "momentum": [0.5, 0.9],
     "beta1": 0.9,
     "damping": 0.01,
+    "kl_clip": 0.01,
     "radius": 0.01,
     "extrapolation": 0.02,
     "decay_steps": 9,

@@ -1,12 +1,10 @@
 """What functions of this package take: a model at some parameters, and labelled examples."""
 
 import torch
-from torch.func import jacrev, vmap
 
 from batchscaling import _validation as check
+from batchscaling.training.fisher import slopes_of
 from batchscaling.training.fit import check_examples, check_params
-
-FISHERS = ("exact", "sampled", "empirical")
 
 
 def checked(model, params, inputs, labels, loss, *, single=False):
@@ -44,7 +42,8 @@ def mean_loss(loss, outputs, labels):
 def sampled_slope(loss, outputs, labels, rng):
     """Return the slope for labels that the model itself draws; zero in rows that do not count."""
     uniform = torch.rand(outputs.shape, generator=rng, dtype=outputs.dtype).to(outputs.device)
-    return loss.sampled_slope(outputs, uniform) * loss.counts(labels)[..., None]
+    (slope,) = slopes_of("sampled", loss, outputs, labels, uniform)
+    return slope
 
 
 def fisher_slopes(loss, labels, fisher, samples, rng, outputs):
@@ -53,29 +52,8 @@ def fisher_slopes(loss, labels, fisher, samples, rng, outputs):
     The mean over examples of their squares is the Fisher matrix of the outputs. Outputs have the
     axes (rows, examples, ..., classes).
     """
-    if fisher == "empirical":
-        yield loss.slope(outputs, labels)
-    elif fisher == "sampled":
+    if fisher == "sampled":
         for _ in range(samples):
             yield sampled_slope(loss, outputs, labels, rng) / samples**0.5
     else:
-        yield from _roots(loss, outputs, labels)
-
-
-def _roots(loss, outputs, labels):
-    """Yield slopes whose squares add up to the Hessian by the outputs, position by position."""
-    counts = loss.counts(labels)
-    rows = labels.flatten(0, counts.ndim - 1)
-
-    def single(row, label):
-        return loss.scores(row[None], label[None])[0].sum()
-
-    curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), rows)
-    values, vectors = torch.linalg.eigh(curved)
-    roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
-    roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (1, examples, positions, …)
-    for place in range(roots.shape[2]):
-        for column in roots[:, :, place].unbind(-1):
-            slope = torch.zeros_like(roots[..., 0])
-            slope[:, :, place] = column
-            yield slope.view_as(outputs)
+        yield from slopes_of(fisher, loss, outputs, labels)

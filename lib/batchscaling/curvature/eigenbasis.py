@@ -22,10 +22,11 @@ import torch
 from torch.func import vmap
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import FISHERS, checked, counted, fisher_slopes
+from batchscaling.curvature._arguments import checked, counted, fisher_slopes
 from batchscaling.curvature.gradients import gradients_from_slopes
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.fisher import FISHERS
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, as_matrix
 from batchscaling.training.rows import column

@@ -13,13 +13,13 @@ from torch.func import grad, jvp, vjp
 
 from batchscaling import _validation as check
 from batchscaling.curvature._arguments import (
-    FISHERS,
     checked,
     counted,
     mean_loss,
     sampled_slope,
 )
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.fisher import FISHERS
 from batchscaling.training.losses import cross_entropy
 
 

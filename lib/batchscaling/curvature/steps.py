@@ -5,10 +5,11 @@ import torch
 from scipy.linalg import cho_factor, cho_solve
 
 from batchscaling import _validation as check
-from batchscaling.curvature._arguments import FISHERS, checked, counted, fisher_slopes, mean_loss
+from batchscaling.curvature._arguments import checked, counted, fisher_slopes, mean_loss
 from batchscaling.curvature.gradients import gradients_from_slopes
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
+from batchscaling.training.fisher import FISHERS
 from batchscaling.training.losses import cross_entropy
 
 BLOCKS = ("all", "layers")

@@ -89,6 +89,7 @@ from batchscaling.training.optimizers import (
     smoothout,
     weight_decay,
     weights_only,
+    with_fisher,
 )
 from batchscaling.training.own_tasks import load_task
 from batchscaling.training.schedules import (
@@ -219,6 +220,7 @@ __all__ = [
     "vgg11",
     "weight_decay",
     "weights_only",
+    "with_fisher",
     "wide_resnet",
     "wikitext2",
 ]

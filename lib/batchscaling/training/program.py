@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_map
 
 from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
+from batchscaling.training.fisher import slopes_of
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 from batchscaling.training.optimizers.base import AnotherBatch
@@ -187,7 +188,7 @@ class Program:
             draws["changes"] = "augment", self.data.augment.draw
         if self.optimizer.draw is not None:
             draws["drawn"] = "optimizer", self._draw_of_optimizer(params)
-        if self.optimizer.looks:
+        if any(look.fisher == "sampled" for look in self.optimizer.looks):
             draws["uniform"] = "labels", self._draw_for_labels(params)
         return draws
 
@@ -232,11 +233,11 @@ class Program:
             point = self._point(rows, batch)
         seen = {name: batch[name] for name in ("index", "changes") if name in batch}
         grads = self._gradients(point, seen)
-        if looks:
-            moments = self._moments(point, batch)
+        kinds = dict.fromkeys(look.fisher for look in looks)
+        moments = {fisher: self._moments(point, batch, fisher) for fisher in kinds}
         with torch.no_grad():
             for look in looks:
-                state = vmap(look.fold)(moments, state, hyper)
+                state = vmap(look.fold)(moments[look.fisher], state, hyper)
             if self.optimizer.own is not None:
                 state = vmap(self.optimizer.own)(grads, state)
             if self.exchange is not None:
@@ -292,14 +293,14 @@ class Program:
         # In one layout, as the parameters are: mixed ones take an optimizer several times as long.
         return {name: grad.contiguous() for name, grad in total.items()}
 
-    def _moments(self, params, batch):
-        """Return every row's mean moments of the layers, with labels that are sampled."""
+    def _moments(self, params, batch, fisher):
+        """Return every row's mean moments of the layers, with the labels of a Fisher matrix."""
         total = None
         for part in self._parts(batch):
 
             def slopes(outputs, part=part):
-                slope = self.loss.sampled_slope(outputs, part["uniform"])
-                return [slope * self.loss.counts(part["labels"])[..., None]]
+                given = part["labels"], part.get("uniform")
+                return slopes_of(fisher, self.loss, outputs, *given)
 
             verify, self._checked = not self._checked, True
             moments = layer_moments(self.model, params, part["inputs"], slopes, verify=verify)

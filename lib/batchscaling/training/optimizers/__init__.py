@@ -9,6 +9,7 @@ from batchscaling.training.optimizers.base import (
     chain,
     fix,
     weights_only,
+    with_fisher,
 )
 from batchscaling.training.optimizers.diagonal_fisher import diagonal_fisher
 from batchscaling.training.optimizers.ema_nesterov import ema_nesterov
@@ -62,4 +63,5 @@ __all__ = [
     "smoothout",
     "weight_decay",
     "weights_only",
+    "with_fisher",
 ]

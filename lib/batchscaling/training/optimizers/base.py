@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from batchscaling import _validation as check
+from batchscaling.training.fisher import FISHERS
 
 Tensors = dict[str, torch.Tensor]
 
@@ -24,8 +25,7 @@ class Look:
     """A look at the layers, every so many steps.
 
     In step 0 and each further `every` steps, before `update`, training takes the moments of all
-    layers on the step's batch, where its gradient is taken. The labels are sampled from the
-    model's own distribution, as the Fisher matrix asks, with numbers of the trial's seed.
+    layers on the step's batch, where its gradient is taken.
 
     Attributes
     ----------
@@ -37,13 +37,19 @@ class Look:
         layer, a `Diagonal` for each other parameter. Moments of inputs are divided by the number
         of examples, the others by that of labels that count, so that they make the Fisher matrix
         of the mean loss of a label.
+    fisher : {"sampled", "exact", "empirical"}
+        The labels: drawn from the model's own distribution, as the Fisher matrix asks, with numbers
+        of the trial's seed; all that there are, each with its probability, for which there is one
+        backward pass for each output; or those of the data, which make another matrix.
     """
 
     every: int
     fold: Callable[[Mapping, Any, Tensors], Any]
+    fisher: str = "sampled"
 
     def __post_init__(self):
         object.__setattr__(self, "every", check.integer("every", self.every, 1))
+        check.one_of("fisher", self.fisher, FISHERS)
 
 
 class AnotherBatch(NamedTuple):
@@ -292,6 +298,34 @@ def fix(optimizer, **values):
         query=None if optimizer.query is None else query,
         looks=tuple(_with_hyper(whole, look) for look in optimizer.looks),
     )
+
+
+def with_fisher(optimizer, fisher):
+    """Return the optimizer with looks at another Fisher matrix.
+
+    ``with_fisher(kfac, "empirical")`` is K-FAC with the data's labels.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One that looks at the layers.
+    fisher : {"sampled", "exact", "empirical"}
+        As `Look` describes.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If `optimizer` has no looks, or `fisher` is unknown.
+    """
+    _require_optimizer("optimizer", optimizer)
+    check.one_of("fisher", fisher, FISHERS)
+    if not optimizer.looks:
+        check.reject("optimizer", optimizer, "one that looks at the layers, such as kfac")
+    return replace(optimizer, looks=tuple(replace(look, fisher=fisher) for look in optimizer.looks))
 
 
 def _with_hyper(whole, look):
