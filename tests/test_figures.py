@@ -323,6 +323,7 @@ CASES = {
     "practice.advising.times_and_advice": lambda draw: draw(
         {"sgd": (SIZES, FALLS), "adam": (SIZES, GOES)}, {"sgd": SIZES[:2], "adam": SIZES[1:3]}
     ),
+    "practice.moving.loss_by_rule": lambda draw: draw(SIZES, {"linear": FALLS, "root": GOES}),
     "practice.measuring.readings_along": lambda draw: draw(
         GOES, np.array(BAND)[[1, 0, 2]].T, np.array(BAND)[[1, 0, 2]].T
     ),

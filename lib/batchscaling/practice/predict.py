@@ -212,7 +212,11 @@ def transfer(method, hyper, batch_size, to, *, scale=None):
         "lr": (lambda v: v * rate, f"times {root}", limit),
         "momentum": (lambda v: v, "stays", "time scale in examples grows by k; " + limit),
         "beta1": (lambda v: half_life(v, k), half, "while momentum is of little use; " + limit),
-        "beta2": (lambda v: half_life(v, k), half, "down to B = 1; not above 1 / (1 - beta2)"),
+        "beta2": (
+            lambda v: half_life(v, k),
+            half,
+            "down to B = 1, and up to k of about 1 / (1 - beta2)",
+        ),
         "weight_decay": (lambda v: v, "stays: the rate moves it", limit),
         "decoupled_weight_decay": (
             lambda v: v * k / rate,
