@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from batchscaling.training import autoencoder, mlp
-from batchscaling.training.models.layers_cpu import product
 
 
 def test_mlp_is_the_ordinary_network(as_module):
@@ -48,21 +47,3 @@ def test_an_autoencoder_keeps_the_size_of_what_goes_in():
     assert abs(params["layer0.weight"].var() * 400 - 1) < 0.02
     assert abs(params["layer3.weight"].var() * 300 - 1) < 0.02
     assert not params["layer2.bias"].any()
-
-
-def test_a_narrow_product_has_the_derivatives_of_a_product():
-    rng = torch.Generator().manual_seed(0)
-    shapes = (2, 5, 4), (2, 4, 3)
-    pair = [torch.randn(s, generator=rng, dtype=torch.double).requires_grad_() for s in shapes]
-    rows = torch.func.vmap(product)
-    torch.testing.assert_close(rows(*pair), pair[0] @ pair[1])
-    assert torch.autograd.gradcheck(rows, pair, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(rows, pair)
-
-
-def test_gradients_of_a_narrow_product_have_the_layout_that_is_fast():
-    """That of the inputs goes row by row as they do; that of the weight is computed transposed."""
-    inputs, weight = torch.randn(2, 5, 4, requires_grad=True), torch.randn(2, 4, 3)
-    outputs = torch.func.vmap(product)(inputs, weight.requires_grad_())
-    by_inputs, by_weight = torch.autograd.grad(outputs.sum(), (inputs, weight))
-    assert outputs.mT.is_contiguous() and by_inputs.is_contiguous() and by_weight.mT.is_contiguous()

@@ -81,6 +81,7 @@ class Program:
         self._apply, self._update = vmap(model.apply), vmap(optimizer.update)
         self._query = None if optimizer.query is None else vmap(optimizer.query)
         self._recorded = []
+        self._forward = _forward_for_compiler if compiled else _forward
         if compiled:
             self._gradients, self._moved = compile_all(self._gradients, self._moved)
         elif self.device.type == "cpu":
@@ -285,13 +286,13 @@ class Program:
         """
         total = None
         for part in self._parts(batch):
-            outputs, backward = vjp(lambda p, x=part["inputs"]: self._apply(p, x).float(), params)
+            outputs, backward = self._forward(self._apply, params, part["inputs"])
             slope = self.loss.slope(outputs, part["labels"])
             slope /= column(part["counted"], slope)
-            (grads,) = backward(slope)
-            total = grads if total is None else {name: total[name] + g for name, g in grads.items()}
+            grads = backward(slope)
+            total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
         # In one layout, as the parameters are: mixed ones take an optimizer several times as long.
-        return {name: grad.contiguous() for name, grad in total.items()}
+        return {name: grad.contiguous() for name, grad in zip(params, total, strict=True)}
 
     def _moments(self, params, batch, fisher):
         """Return every row's mean moments of the layers, with the labels of a Fisher matrix."""
@@ -338,6 +339,21 @@ class Program:
 
     def _by_row(self, tree):
         return tree_map(lambda tensor: tensor.flatten(0, 1), tree)
+
+
+def _forward(apply, params, inputs):
+    """Return the outputs, and the function that returns the gradients of their slope."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    outputs = apply(leaves, inputs).float()
+    return outputs.detach(), lambda slope: torch.autograd.grad(
+        outputs, list(leaves.values()), slope
+    )
+
+
+def _forward_for_compiler(apply, params, inputs):
+    """Do the same as `_forward` in one graph, which would be slower if it were not compiled."""
+    outputs, backward = vjp(lambda params: apply(params, inputs).float(), params)
+    return outputs, lambda slope: list(backward(slope)[0].values())
 
 
 def _is_another(drawn):

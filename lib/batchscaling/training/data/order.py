@@ -119,14 +119,13 @@ class Streams:
             same numbers.
         """
         drawn = [self._next(seed, names) for seed in self._batches]
-        together = tree_map(lambda *parts: torch.stack(parts), *drawn)
-        return tree_map(lambda tensor: self._of_trials(tensor.to(device)), together)
+        return tree_map(lambda *parts: self._of_trials(parts, device), *drawn)
 
-    def _of_trials(self, numbers):
+    def _of_trials(self, parts, device):
         """Return each trial's numbers from those of each seed."""
-        if len(numbers) == 1:
-            return numbers.expand(len(self._which), *numbers.shape[1:])
-        return numbers[self._which]
+        if len(parts) == 1:
+            return parts[0].to(device).expand(len(self._which), *parts[0].shape)
+        return torch.stack(parts).to(device)[self._which]
 
     def _next(self, seed, names):
         index = next(self._batches[seed])

@@ -21,8 +21,12 @@ five times.
 """
 
 NARROW, SMALL = 32, 2**15
-"""On a CPU, a dense layer of fewer outputs than `NARROW` is computed transposed if it has fewer
-weights than `SMALL`: a product with ten columns takes up to four times as long as with ten rows.
+"""On a CPU, a dense layer of fewer outputs than `NARROW` is computed transposed: a product with ten
+columns takes up to four times as long as one with ten rows.
+
+So is one with more examples than inputs, if it has fewer weights than `SMALL`. It saves no time
+itself, but then all that lies between two layers has one layout; and turning the gradient of the
+weights back is cheap where they are few.
 """
 
 
@@ -38,10 +42,11 @@ def product(inputs, weight):
     -------
     torch.Tensor, shape (..., outputs)
     """
-    wide = weight.shape[-1] >= NARROW or weight.numel() >= SMALL
-    if inputs.device.type != "cpu" or inputs.ndim != 2 or wide:
+    if inputs.device.type != "cpu" or inputs.ndim != 2 or weight.numel() >= SMALL:
         return inputs @ weight
-    return _Transposed.apply(inputs, weight)
+    if weight.shape[-1] >= NARROW and len(inputs) <= len(weight):
+        return inputs @ weight
+    return (weight.mT @ inputs.mT).mT
 
 
 def convolve(inputs, weight, stride=1):
@@ -96,35 +101,6 @@ def max_pool2d(inputs):
 
 def _looped(inputs, channels):
     return inputs.device.type == "cpu" and len(inputs) * channels >= LOOP
-
-
-class _Transposed(Function):
-    """A product that is computed transposed, as is the gradient of its weight.
-
-    That of its inputs is not: it has their layout, which what comes before them works fast with.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(inputs, weight):
-        return (weight.mT @ inputs.mT).mT
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        inputs, weight = ctx.saved_tensors
-        first, second = ctx.needs_input_grad
-        return grad @ weight.mT if first else None, (grad.mT @ inputs).mT if second else None
-
-    @staticmethod
-    def jvp(ctx, inputs_tangent, weight_tangent):
-        inputs, weight = ctx.saved_tensors
-        return _Transposed.apply(inputs_tangent, weight) + _Transposed.apply(inputs, weight_tangent)
 
 
 class _Bilinear(Function):
