@@ -45,7 +45,10 @@ def sweep_curves(cells, measure="validation"):
         axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [cell.batch_size for cell in chosen])
-    row[0].legend(loc="lower left")
+    if len(row) == 3:  # one place of four is free
+        figure.legend(*row[0].get_legend_handles_labels(), loc=(0.6, 0.15))
+    else:
+        row[0].legend(loc="lower left")
     return finish(figure)
 
 
