@@ -185,7 +185,8 @@ def best_rates(panels):
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
     for axes in row[::2]:
         axes.set_ylabel("best effective rate")
-    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
+    columns = len(shown) if len(shown) < 5 else 3
+    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=columns)
     return finish(figure)
 
 
