@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.func import grad, vmap
+from torch.utils._pytree import tree_leaves
 
 from batchscaling.training import Data, grid, mlp, sgd, simple_cnn, train
 from batchscaling.training.losses import cross_entropy
@@ -96,6 +97,18 @@ def test_a_diagonal_is_damped_and_divided_by():
     found = directions(moments, grads, damping=0.5)["norm.scale"]
     expected = grads["norm.scale"] / (moments["norm.scale"].squares + 0.5)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_state_holds_averages_and_inverses_of_the_factors():
+    words = Kronecker(torch.rand(7), torch.eye(3))
+    state = LOOK.fold(
+        {**some_moments(torch.float32), "words": words},
+        {"looks": torch.zeros(())},
+        scalars(torch.float32, **OPEN, damping=0.1),
+    )
+    held = sum(tensor.numel() for tensor in tree_leaves(state)) - 1  # the number of looks
+    dense, scale = 4**2 + 3**2, 3
+    assert held == 2 * (dense + scale + 7 + 3**2)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])

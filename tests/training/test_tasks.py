@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from batchscaling.training import OPTIMIZERS, TASKS, Range, draw, hyperparameters
+from batchscaling.training import OPTIMIZERS, TASKS, Data, Range, draw, grid, hyperparameters, train
 from batchscaling.training.data import describe
 from batchscaling.training.evaluation import MEASURES
 from batchscaling.training.fit import check_fit
@@ -56,7 +56,7 @@ FILES = {
     name: "fashion_mnist" if name.startswith("fashion") else "mnist"
     for name in TASKS
     if not name.startswith("digits")
-}
+} | {"shakespeare-transformer": "tiny_shakespeare"}
 HERE = {row.name for row in describe() if row.present}
 
 
@@ -77,3 +77,18 @@ def test_a_task_fits_together_and_its_targets_are_below_the_loss_of_chance(name)
     assert task.patience >= 1
     # Batches of a sweep are at most the training set.
     assert len(data.train_inputs) > 50
+
+
+def test_kfac_sees_every_layer_of_the_transformer():
+    """A look names a parameter that no layer explains; the tied matrix is pooled."""
+    if FILES["shakespeare-transformer"] not in HERE:
+        pytest.skip("needs the files of tiny_shakespeare")
+    task = TASKS["shakespeare-transformer"]
+    data = task.load()
+    parts = data.train_inputs, data.train_labels, data.validation_inputs, data.validation_labels
+    few = Data(*(tensor[:20] for tensor in parts))
+    setting = {"lr": 0.1, "momentum": 0.5, "damping": 0.1, "kl_clip": 0.01}
+    options = {"batch_size": 20, "max_steps": 12, "measures": ["training"]}
+    result = train(few, task.model, task.optimizer("kfac"), grid([0], **setting), **options)
+    loss = result.losses["training"][0]
+    assert np.isfinite(loss).all() and loss[-1] < 0.95 * loss[0]

@@ -8,9 +8,22 @@ from functools import cached_property, partial
 from batchscaling import _validation as check
 from batchscaling.ranges import Range
 from batchscaling.registry import METHODS
-from batchscaling.training.data import digits, fashion_mnist, mnist, pixels_as_labels
+from batchscaling.training.data import (
+    digits,
+    fashion_mnist,
+    mnist,
+    pixels_as_labels,
+    tiny_shakespeare,
+)
 from batchscaling.training.losses import Loss, bernoulli_cross_entropy, cross_entropy
-from batchscaling.training.models import Model, autoencoder, mlp, simple_cnn, softmax_regression
+from batchscaling.training.models import (
+    Model,
+    autoencoder,
+    mlp,
+    simple_cnn,
+    softmax_regression,
+    transformer_lm,
+)
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import chain, fix, weight_decay
 
@@ -180,6 +193,15 @@ TASKS = {
     "mnist-softmax": _SOFTMAX,
     "mnist-softmax-averaged": replace(
         _SOFTMAX, targets={"averaged_objective": 0.01}, least_fresh=2**-14
+    ),
+    "shakespeare-transformer": Task(
+        load=lambda: tiny_shakespeare(length=32, validation=500),
+        model=transformer_lm(65, width=32, heads=2, units=128, layers=2),
+        targets={"validation": 2.2},
+        rates={"sgd": Range(2**-6, 2**1), "adam": Range(2**-11, 2**-5), "kfac": _KFAC_RATES},
+        examples=200_000,
+        steps=4_000,
+        patience=2.0,
     ),
 }
 """The tasks of sweeps by name."""

@@ -45,7 +45,10 @@ def sweep_curves(cells, measure="validation"):
         axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [cell.batch_size for cell in chosen])
-    row[0].legend(loc="lower left")
+    if len(row) == 3:  # one place of four is free
+        figure.legend(*row[0].get_legend_handles_labels(), loc=(0.6, 0.15))
+    else:
+        row[0].legend(loc="lower left")
     return finish(figure)
 
 
@@ -182,7 +185,8 @@ def best_rates(panels):
         _batch_sizes(axes, [s for sizes, _ in lines.values() for s in sizes])
     for axes in row[::2]:
         axes.set_ylabel("best effective rate")
-    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=len(shown))
+    columns = len(shown) if len(shown) < 5 else 3
+    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=columns)
     return finish(figure)
 
 

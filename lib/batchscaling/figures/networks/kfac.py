@@ -63,24 +63,28 @@ def distances(steps, found, nearest):
     return finish(figure)
 
 
-def shares(damping, panels):
+def shares(places, panels, xlabel="damping"):
     """Draw what directions keep of the best step on the local quadratic model.
 
     Parameters
     ----------
-    damping : ndarray, shape (k,)
+    places : ndarray, shape (k,)
+        What the horizontal axis shows, positive.
     panels : dict of str to dict of str to ndarray, shape (seeds, k)
         For each title, for each of "gradient", "diagonal", "K-FAC" and "exact blocks", the part.
+    xlabel : str
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure, row = plt.subplots(1, len(panels), sharey=True, squeeze=False)
+    top = max(rows.max() for lines in panels.values() for rows in lines.values())
     for axes, (title, lines) in zip(row[0], panels.items(), strict=True):
         for name, rows in lines.items():
-            means(axes, damping, rows, **_DIRECTIONS[name], label=name)
-        axes.set(title=title, xscale="log", xlabel="damping", ylim=(0, 1))
+            means(axes, places, rows, **_DIRECTIONS[name], label=name)
+        axes.set(title=title, xscale="log", xlabel=xlabel)
+        axes.set_ylim(0, 1 if top <= 1 else 1.05 * top)
     row[0, 0].set_ylabel("part of the best fall")
     figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return finish(figure)
