@@ -198,7 +198,7 @@ TASKS = {
         load=lambda: tiny_shakespeare(length=32, validation=500),
         model=transformer_lm(65, width=32, heads=2, units=128, layers=2),
         targets={"validation": 2.2},
-        rates={"sgd": Range(2**-6, 2**1), "adam": Range(2**-11, 2**-5), "kfac": _KFAC_RATES},
+        rates={"sgd": Range(2**-6, 2**1), "adam": Range(2**-11, 2**-5), **_RELATIVE},
         examples=200_000,
         steps=4_000,
         patience=2.0,
