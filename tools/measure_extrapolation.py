@@ -156,7 +156,7 @@ _LARGER = {"trials": 16, "seeds": 1, "finalists": 3, "final_seeds": 2, "fresh": 
 SETTINGS = {
     "digits-mlp": Setting(
         lambda: replace(TASKS["digits-mlp"], targets={"validation": 0.2}, patience=3),
-        (*digits_cells(),), 15 * 1437, 32, 1, 5, 4, 16,
+        (*digits_cells(),), 15 * 1437, 96, 2, 8, 8, 32,
     ),
     "fashion-cnn-small": Setting(
         lambda: TASKS["fashion-cnn-small"], (*few_cells(1024, 16),), 150_000, 24, 1, 4, 3, 12
