@@ -46,19 +46,26 @@ CUT = """
 """
 
 
-# Axe compares colours for seconds on a long page, and most of that is code of few colours. So it
-# compares one of all pieces of code whose colours, sizes and surroundings are the same.
+# Axe compares colours for seconds on a long page, and for most of a minute on that of the library.
+# So it compares one of all pieces of text whose colours, sizes and surroundings are the same.
 ONE_OF_EACH = """
 () => {
-    const looks = new Set();
+    const looks = new Map(), known = new Map(), seen = new Set();
     const look = (node) => {
+        if (known.has(node)) return known.get(node);
         const { color, background, opacity, fontSize, fontWeight } = getComputedStyle(node);
-        const above = node.matches(".bd-article") ? [] : look(node.parentElement);
-        return [...above, color, background, opacity, fontSize, fontWeight];
+        const above = node.matches(".bd-article") ? "" : look(node.parentElement);
+        const own = [above, color, background, opacity, fontSize, fontWeight].join("|");
+        if (!looks.has(own)) looks.set(own, looks.size);
+        known.set(node, looks.get(own));
+        return known.get(node);
     };
-    for (const node of document.querySelectorAll(".bd-article pre span")) {
-        const known = looks.size;
-        node.toggleAttribute("data-known-look", looks.add(look(node).join()).size === known);
+    const isText = (node) => node.nodeType === Node.TEXT_NODE && node.data.trim();
+    const isShown = (node) => node.checkVisibility() && node.getBoundingClientRect().width > 1;
+    for (const node of document.querySelectorAll(".bd-article *")) {
+        if (![...node.childNodes].some(isText) || !isShown(node)) continue;
+        node.toggleAttribute("data-known-look", seen.has(look(node)));
+        seen.add(look(node));
     }
     axe.configure({
         rules: [{ id: "color-contrast", selector: "*:not([data-known-look])" }],
