@@ -22,13 +22,13 @@ serve: $(SITE)  ## Show the site on http://127.0.0.1:8000
 lab: $(INSTALLED)  ## Open the chapters in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=chapters
 
-# One thread each: workers with two threads each would wait for each other. Three workers, since some
-# tests wait for other processes.
+# One thread each: two workers with two threads each would wait for each other. With a third one,
+# kernels that start at the same moment take each other's ports.
 test: $(SITE)  ## Run every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(INSTALLED)  ## Measure the run time of the build, chapters, engine and training
 	$(BIN)/python -m tools.bench_execute
