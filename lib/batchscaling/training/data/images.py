@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch.nn.functional import avg_pool2d
 
 from batchscaling import _validation as check
@@ -46,6 +45,8 @@ def digits(*, validation=360, seed=0):
     ValueError
         If `validation` or `seed` is outside its range.
     """
+    from sklearn.datasets import load_digits  # here: to import it takes a second
+
     images, labels = load_digits(return_X_y=True)
     kept, held_out = split(len(images), validation=validation, seed=seed)
     inputs = torch.tensor(images, dtype=torch.float32)
