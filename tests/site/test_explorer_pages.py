@@ -59,7 +59,7 @@ KNOBS = {  # by name in Python, in the order of the page
 BUTTONS = {"RiskExplorer": ["Keep this curve", "Reset"]}
 WIDTHS = (1280, 768, 390)
 
-# The colours that CSS colours of nodes paint, as red, green and blue; nodes that look the same once.
+# The colours that nodes paint, as red, green and blue; of nodes that look the same once.
 PAINTS = """
 (nodes, properties) => {
     const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })

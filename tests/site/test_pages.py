@@ -23,6 +23,7 @@ def kinds(pages):
         found.setdefault(path if has_explorer else path.rpartition("/")[0], path)
     return list(found.values())
 
+
 RULES = {
     "light": {
         "type": "tag",

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 
 from batchscaling.training import Cell, run_sweep
 from batchscaling.training import sweeps as module
@@ -31,7 +30,8 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         # So that workers and the command find `tiny`.
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         yield cluster
@@ -184,7 +184,7 @@ tiny.main()
 """
 
 
-def test_ctrl_c_loses_only_cells_in_flight(address, cells, tmp_path, monkeypatch):
+def test_ctrl_c_loses_only_cells_in_flight(address, cells, tmp_path):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     command = [sys.executable, "-c", COMMAND, "sweep", "--task=tiny", "--optimizer=sgd"]
     command += ["--batch-size", *map(str, SIZES), *options, f"--out={tmp_path}"]
@@ -207,8 +207,7 @@ def test_ctrl_c_loses_only_cells_in_flight(address, cells, tmp_path, monkeypatch
 
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert 1 <= len(before) < len(SIZES), "the sweep was over before it could be stopped"
-    monkeypatch.setattr(module, "run_cell", tiny.run_cell)
-    paths = run_sweep(cells, tmp_path, ray=address, progress=False)
+    paths = run_sweep(cells, tmp_path, progress=False)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert all(path.read_bytes() == content for path, content in before.items())
 
