@@ -146,7 +146,7 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     goals = list(itertools.product(targets, batch_sizes))
     with np.errstate(over="ignore", invalid="ignore"):  # what grows without bound cannot win
         finalists = [
-            _refine(space, coarse, fine, goal, starts, steps, fine is not problem)
+            _refine(space, coarse, fine, goal, starts, steps, binned=fine is not problem)
             for goal, (starts, steps) in zip(goals, _starts(space, coarse, goals), strict=True)
         ]
     steps, points = _choose(problem, space, finalists, goals)
@@ -203,7 +203,7 @@ def _starts(space, problem, goals):
         yield points[rows, steps[rows].argmin(axis=1)], steps.min()
 
 
-def _refine(space, coarse, fine, goal, starts, fewest, binned):
+def _refine(space, coarse, fine, goal, starts, fewest, *, binned):
     """Return the finalists of a goal after ever finer grids around its starts."""
     target, batch_size = goal
     finalists = []
