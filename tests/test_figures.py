@@ -122,7 +122,7 @@ CASES = {
     "networks.curves.sweep_curves": lambda draw: draw(
         cells(),
     ),
-    "networks.digits.gradient_noise": lambda draw: draw(SIZES, 1 / SIZES, 1000),
+    "networks.digits.noise_against_batch_size": lambda draw: draw(SIZES, 1 / SIZES, 1000),
     "networks.digits.loss_curves": lambda draw: draw({"one": RUN, "kfac": RUN}, 0.2),
     "networks.digits.lr_against_batch_size": lambda draw: draw(
         SIZES, dict.fromkeys(METHODS, BAND), dict.fromkeys(METHODS, GOES)

@@ -14,28 +14,22 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from batchscaling.noise import (
     Phase,
     decay_lr,
     hybrid,
     increase_batch,
     matched_batch_size,
-    steps_by_phase,
     updates,
 )
 from batchscaling.training import (
-    BatchSizes,
     FlipCrop,
     chain,
     cifar10,
-    constant,
+    from_phases,
     grid,
     heavy_ball,
-    multiply_schedules,
     resnet,
-    step_drops,
     train,
     weight_decay,
     wide_resnet,
@@ -77,14 +71,10 @@ def schedules(epochs, first, examples):
 def run(schedule, data, model, seeds, device):
     """Train with one schedule, and return its curves, with two evaluations an epoch."""
     examples = len(data.train_inputs)
-    sizes = BatchSizes.of_epochs(examples, [(p.epochs, p.batch_size) for p in schedule])
-    ends = np.cumsum(steps_by_phase(schedule, examples))
-    rates = [phase.lr for phase in schedule]
-    drops = zip(ends[:-1].tolist(), rates, rates[1:], strict=False)
-    drops = [step_drops([end], after / before) for end, before, after in drops if after < before]
+    sizes, rate = from_phases(schedule, examples)
     halves = range(1, 2 * sum(phase.epochs for phase in schedule) + 1)
     evaluate_at = sorted({0, sizes.steps, *(sizes.steps_for(k * examples // 2) for k in halves)})
-    hyper = {"lr": rates[0], "momentum": schedule[0].momentum, "weight_decay": 5e-4}
+    hyper = {"lr": schedule[0].lr, "momentum": schedule[0].momentum, "weight_decay": 5e-4}
     results = train(
         data,
         model,
@@ -92,7 +82,7 @@ def run(schedule, data, model, seeds, device):
         grid(seeds, **hyper),
         batch_size=sizes,
         max_steps=sizes.steps,
-        schedule=multiply_schedules(constant, *drops),
+        schedule=rate,
         measures=("training",),
         evaluate_at=evaluate_at,
         device=device,

@@ -122,18 +122,28 @@ def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True
     return numbers
 
 
-def integers(name, value, low, high):
-    """Return an integer or an array of them, of any shape but empty, as int64 from low to high."""
+def integers(name, value, low, high, *, floats=False):
+    """Return an integer or an array of them, of any shape but empty, as int64 from low to high.
+
+    Whole floats such as 64.0 are refused unless `floats` is true.
+    """
     allowed = f"integers from {low} to {high}"
     numbers = None if _hides_others(value) else _as_array(value)
-    if numbers is None or numbers.size == 0 or numbers.dtype.kind not in "iuO":
+    kinds = "iuOf" if floats else "iuO"
+    if numbers is None or numbers.size == 0 or numbers.dtype.kind not in kinds:
         reject(name, value, allowed)
     if numbers.dtype.kind == "O":
-        each = [integer(name, number, low, high) for number in numbers.flat]
+        each = [_whole(number) for number in numbers.flat] if floats else numbers.flat
+        each = [integer(name, number, low, high) for number in each]
         return np.array(each, dtype=np.int64).reshape(numbers.shape)
-    bad = (numbers < low) | (numbers > high)
+    if numbers.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # of long doubles
+            numbers = numbers.astype(np.float64)
+        bad = ~((numbers >= low) & (numbers <= high) & (numbers == np.floor(numbers)))
+    else:
+        bad = (numbers < low) | (numbers > high)
     if bad.any():
-        reject(name, int(numbers[bad].flat[0]), allowed)
+        reject(name, numbers[bad].flat[0], allowed)
     return numbers.astype(np.int64)
 
 
@@ -194,6 +204,11 @@ def _float(value):
     except (OverflowError, ValueError):  # an integer beyond floats, a signalling NaN
         return math.nan
     return math.nan if math.isinf(number) and abs(value) != math.inf else number
+
+
+def _whole(value):
+    """Return the int that a number of any type equals; what equals none as it is."""
+    return int(_item(value)) if _float(value).is_integer() else value
 
 
 def _floats(value):

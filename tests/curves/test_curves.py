@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,13 +29,15 @@ def test_first_crossing_is_the_first_of_several():
 @given(fewest=st.floats(1, 1e4), critical=st.floats(0.5, 5e3))
 def test_hyperbola_is_found_again(fewest, critical):
     found = fit_hyperbola(SIZES, fewest * (1 + critical / SIZES))
-    assert found == pytest.approx((fewest, critical), rel=1e-4)
+    expected = critical, fewest * critical, fewest
+    assert astuple(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_hyperbola_doubles_steps_and_examples_at_the_critical_batch_size():
-    fewest, critical = fit_hyperbola(SIZES, 25 * (1 + 60 / SIZES) * np.exp(0.05 * (-1) ** SIZES))
-    assert critical == pytest.approx(60, rel=0.05)
-    assert fewest == pytest.approx(25, rel=0.06)
+    found = fit_hyperbola(SIZES, 25 * (1 + 60 / SIZES) * np.exp(0.05 * (-1) ** SIZES))
+    assert found.batch_size == pytest.approx(60, rel=0.05)
+    assert found.steps == pytest.approx(25, rel=0.06)
+    assert found.examples == pytest.approx(found.steps * found.batch_size)
 
 
 @settings(deadline=None)
@@ -87,7 +91,7 @@ def test_curve_finds_its_critical_batch_size():
     curve = BatchSizeCurve(SIZES, 25 * (1 + 60 / SIZES[:, None]) * noise)
     low, middle, high = bootstrap_interval(curve.critical(100))
     assert low < 60 < high and high / low < 1.5
-    assert middle == pytest.approx(fit_hyperbola(SIZES, curve.medians)[1], rel=0.1)
+    assert middle == pytest.approx(fit_hyperbola(SIZES, curve.medians).batch_size, rel=0.1)
 
 
 def test_curve_leaves_out_infinite_medians():

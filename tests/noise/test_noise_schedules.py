@@ -113,6 +113,18 @@ def test_whole_steps_by_hand():
     assert used[[0, 1, 12, 13, 17]].tolist() == [0, 9, 108, 128, 208]
 
 
+@pytest.mark.parametrize(("examples", "batch_size", "steps"), [(21, 0.7, 30), (30, 30 / 11, 11)])
+def test_rounding_of_a_real_batch_size_adds_no_step(examples, batch_size, steps):
+    """Neither to its own phase, nor to the next one."""
+    assert examples / batch_size > steps or steps * batch_size < examples
+    schedule = [Phase(1, 0.1, batch_size), Phase(1, 0.1, 1)]
+    assert steps_by_phase(schedule, examples) == [steps, examples]
+
+
+def test_whole_numbers_of_any_size_are_exact():
+    assert steps_by_phase([Phase(1, 0.1, 10**10)], 10**10 + 1) == [2]
+
+
 @given(schedule_arguments, st.integers(1001, 5000))  # more than a batch in half an epoch
 def test_whole_steps_use_all_epochs_and_less_than_a_batch_more(arguments, examples):
     schedule = decay_lr(*arguments)

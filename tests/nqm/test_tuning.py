@@ -11,6 +11,7 @@ from batchscaling.nqm import (
     HeavyBall,
     Nesterov,
     NoisyQuadratic,
+    risk,
     steps_to_target,
     tune,
 )
@@ -19,8 +20,7 @@ PROBLEM = NoisyQuadratic.harmonic(1000).quantize(60)
 
 
 def steps_or_infinity(optimizer, batch_size, target):
-    steps = steps_to_target(PROBLEM, optimizer, batch_size, target)
-    return np.inf if steps is None else steps
+    return steps_to_target(PROBLEM, optimizer, [batch_size], target)[0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 64, 65536])
@@ -54,7 +54,9 @@ def test_the_unbinned_optimum_of_sgd():
     assert np.all(found.steps <= reference)
     assert np.all(found.steps[:3] >= 0.99 * reference[:3]) and found.steps[3] >= 0.97 * reference[3]
     for k in (2, 3):
-        path = diagonal_recursion(full, found.optimizers[k], found.batch_sizes[k], found.steps[k])
+        path = diagonal_recursion(
+            full, found.optimizers[k], found.batch_sizes[k], int(found.steps[k])
+        )
         *_, before, at = path
         assert before > 0.01 >= at
 
@@ -65,11 +67,16 @@ def test_many_targets_are_tuned_as_each_alone():
     assert together.steps.shape == together.lr.shape == together.at_border.shape == (3, 3)
     for k, target in enumerate(targets):
         alone = tune(PROBLEM, HeavyBall, sizes, target)
-        np.testing.assert_allclose(
-            together.steps[k].astype(float), alone.steps.astype(float), rtol=0.002, atol=1
-        )
+        np.testing.assert_allclose(together.steps[k], alone.steps, rtol=0.002, atol=1)
         for optimizer, size, steps in zip(together.optimizers[k], sizes, together.steps[k]):
             assert steps_or_infinity(optimizer, size, target) == steps
+
+
+def test_a_target_out_of_reach_has_infinitely_many_steps():
+    found = tune(PROBLEM, HeavyBall, [1, 4096], [1.0, 0.02], lr=0.5)
+    assert np.isinf(found.steps).tolist() == [[False, False], [True, False]]
+    assert found.steps.dtype == float
+    assert risk(PROBLEM, found.optimizers[1][1], 4096, found.steps[1, 1]) <= 0.02
 
 
 def test_fixed_momentum():
@@ -94,7 +101,7 @@ def test_border_is_reported():
 def test_linear_scaling_at_small_batches():
     found = tune(PROBLEM, SGD, [1, 2, 4, 8], 0.05)
     np.testing.assert_allclose(found.lr[1:] / found.lr[:-1], 2, rtol=0.05)
-    np.testing.assert_allclose(np.diff(np.log2(found.steps.astype(float))), -1, atol=0.02)
+    np.testing.assert_allclose(np.diff(np.log2(found.steps)), -1, atol=0.02)
 
 
 def test_average_is_not_beaten_by_a_grid():
@@ -111,12 +118,12 @@ def test_average_is_not_beaten_by_a_grid():
 
 def test_more_hyperparameters_never_need_more_steps():
     problem, sizes = NoisyQuadratic.harmonic(10_000).quantize(100), [1, 2, 64, 1024, 16384]
-    both = tune(problem, Averaged, sizes, 0.01, base=HeavyBall).steps.astype(float)
+    both = tune(problem, Averaged, sizes, 0.01, base=HeavyBall).steps
     for one in (
         tune(problem, Averaged, sizes, 0.01, base=SGD),
         tune(problem, HeavyBall, sizes, 0.01),
     ):
-        assert np.all(both <= 1.002 * one.steps.astype(float) + 1)
+        assert np.all(both <= 1.002 * one.steps + 1)
 
 
 @pytest.mark.parametrize("kind", [Nesterov, ExtrapSGD])

@@ -17,6 +17,7 @@ class Everything(nn.Module):
         super().__init__()
         self.body = nn.Linear(5, 5)
         self.again = self.body
+        self.shift = self.same = nn.Parameter(torch.linspace(0, 1, 5))
         self.norm = nn.BatchNorm1d(5)
         self.drop = nn.Dropout(0.5)
         self.frozen = nn.Linear(5, 5).requires_grad_(False)
@@ -25,7 +26,8 @@ class Everything(nn.Module):
 
     def forward(self, inputs):
         self.calls += 1
-        return self.again(torch.tanh(self.drop(self.norm(self.frozen(self.body(inputs))))))
+        hidden = self.norm(self.frozen(self.body(inputs) + self.shift))
+        return self.again(torch.tanh(self.drop(hidden)) + self.same)
 
 
 def examples(count, seed=1):
@@ -103,11 +105,11 @@ def test_batch_normalisation_is_that_of_evaluation_and_no_gradient_is_no_number(
     inputs, labels = examples(20)
     found = NoiseMeter(model).probe(cross_entropy, inputs, labels)
     model.eval()
-    params = [*model.body.parameters(), *model.norm.parameters()]
+    params = [model.shift, *model.body.parameters(), *model.norm.parameters()]
     exact = gradient_noise(rows(model, inputs, labels, params))
     assert found.trace == pytest.approx(exact.trace, rel=1e-4)
     assert found.groups["unused"].reason == "no gradient was seen"
-    assert list(found.groups) == ["body", "norm", "unused"]
+    assert list(found.groups) == ["shift", "body", "norm", "unused"]
 
 
 def test_dropout_is_the_same_for_the_norms_and_for_their_mean():

@@ -336,7 +336,7 @@ def test_measured_steps_explorer_states_the_library_s_numbers(open_explorer):
     factors = []
     for name, optimizer in {"sgd": SGD, "heavy_ball": HeavyBall}.items():
         sizes, _, steps, _ = np.transpose(measured[name])
-        found = tune(problem, optimizer, sizes, target, **momentum[name]).steps.astype(float)
+        found = tune(problem, optimizer, sizes, target, **momentum[name]).steps
         factors.append(np.exp(np.mean(np.log(found / steps))))
     # Between the sizes that it computes the explorer draws straight lines.
     assert numbers_in(explorer.words()) == pytest.approx(factors, rel=0.05)

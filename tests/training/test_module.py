@@ -47,6 +47,21 @@ class Tied(nn.Module):
         return self.last(torch.tanh(self.hidden(self.embedding(words))) * self.scale)
 
 
+class Twice(nn.Module):
+    """A module that stands in two places, and a parameter with two names in one module."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.last = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.inner = nn.Linear(4, 4)
+        self.again = nn.Sequential(self.inner, nn.Tanh())
+        self.shift = self.same = nn.Parameter(torch.full((4,), 0.5))
+
+    def forward(self, words):
+        hidden = torch.tanh(self.inner(self.embedding(words)) * self.shift)
+        return self.last(self.again(hidden) * self.same)
+
+
 def ordinary(build, data, seed, lr, momentum):
     """Return the validation losses of the ordinary loop, and the module."""
     before = torch.get_rng_state()
@@ -117,9 +132,13 @@ def test_initial_parameters_are_those_of_the_seed_alone():
     assert not torch.equal(one["0.weight"], two["0.weight"])
 
 
-@pytest.mark.parametrize("build", [Tied, lambda: mixed().eval()], ids=["tied", "eval"])
+@pytest.mark.parametrize(
+    "build", [Tied, Twice, lambda: mixed().eval()], ids=["tied", "twice", "eval"]
+)
 def test_outputs_and_gradients_are_the_modules(build):
-    model, rows = from_module(build), []
+    made = []
+    model, rows = from_module(lambda: made.append(build()) or made[-1]), []
+    own = [list(module.parameters()) for module in made]
     words = torch.randint(7, (5, 3), generator=torch.Generator().manual_seed(0))
     for seed in range(2):
         torch.manual_seed(seed)
@@ -138,6 +157,9 @@ def test_outputs_and_gradients_are_the_modules(build):
         assert expected.keys() == grads.keys()
         for name, p in expected.items():
             torch.testing.assert_close(grads[name][row], p.grad)
+    # What was put into the modules for a call is out of them again.
+    for module, before in zip(made, own, strict=False):
+        assert [id(p) for p in module.parameters()] == [id(p) for p in before]
 
 
 def mixed():

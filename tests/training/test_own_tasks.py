@@ -1,6 +1,7 @@
 """Sweeps of tasks of one's own: found by module or file, sent to processes, told apart."""
 
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -74,6 +75,41 @@ def test_a_task_is_found_by_its_file_and_by_its_module(folder, monkeypatch):
         assert task.load().train_inputs.shape == (64, 5)
     assert Cell(by_module, "sgd", 8).file == "net-sgd-00008.json"
     assert "--task net_of_mine:net --optimizer sgd" in Cell(by_module, "sgd", 8).command
+
+
+KIND = """
+from dataclasses import dataclass
+from batchscaling.training import Data, Range, Task, mlp
+
+@dataclass
+class Kind:
+    number: int = {number}
+
+net = Task(lambda: Kind(), mlp([2, 2]), {{"validation": 0.4}}, {{"sgd": Range(1, 2)}}, 1, 1)
+"""
+
+
+def test_files_of_equal_names_in_two_folders_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "same.py").write_text(KIND.format(number=number))
+    tasks = [load_task(f"{number}/same.py:net", tmp_path) for number in (1, 2)]
+    for number, task in enumerate(tasks, 1):
+        again = pickle.loads(pickle.dumps(task.load()))  # finds its class by its module
+        assert type(again) is type(task.load()) and again.number == number
+
+
+def test_neighbours_of_equal_names_are_not_mistaken(folder, tmp_path):
+    """The second file would get the first one's neighbour."""
+    load_task(f"{folder}/net_of_mine.py:net")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "net_of_mine.py").write_text(FILE)
+    assert load_task(f"{other}/net_of_mine.py:net").load().train_inputs.shape == (64, 5)
+    (other / "beside.py").write_text("FEATURES = 7\n")
+    with pytest.raises(ValueError, match=r"^task is .* allowed: one beside .* 'beside' is '.*mine"):
+        load_task(f"{other}/net_of_mine.py:net")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from scipy.optimize import least_squares
 
 from batchscaling import _validation as check
 from batchscaling.curves.intervals import bootstrap_medians
+from batchscaling.nqm import CriticalBatchSize
 
 
 def first_crossing(steps, loss, target):
@@ -79,7 +80,7 @@ class BatchSizeCurve:
         fits = []
         for medians in self.draws(count):
             there = np.isfinite(medians)
-            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there])[1])
+            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there]).batch_size)
         return np.array(fits)
 
 
@@ -130,10 +131,10 @@ def fit_power(x, y):
 
 
 def fit_hyperbola(batch_sizes, steps):
-    """Fit ``steps = fewest * (1 + critical / batch_size)``.
+    """Fit ``steps = limit.steps + limit.examples / batch_size``.
 
-    Small batches scale perfectly there: ``steps * batch_size`` is the constant ``fewest *
-    critical``. At the critical batch size it is twice as much, and steps are twice the fewest.
+    Small batches scale perfectly there: ``steps * batch_size`` is `examples`. At the critical
+    batch size it is twice as much, and steps are twice those of an unlimited batch.
 
     Parameters
     ----------
@@ -142,10 +143,8 @@ def fit_hyperbola(batch_sizes, steps):
 
     Returns
     -------
-    fewest : float
-        Steps of an unlimited batch.
-    critical : float
-        Critical batch size.
+    CriticalBatchSize
+        With the critical batch size and the two limits.
 
     Raises
     ------
@@ -157,6 +156,10 @@ def fit_hyperbola(batch_sizes, steps):
     ----------
     .. [1] McCandlish, Kaplan, Amodei et al. (2018), An empirical model of large-batch training,
        equation 2.11.
+
+    See Also
+    --------
+    batchscaling.nqm.critical_batch_size : The same in the noisy quadratic model.
     """
     batch_sizes, steps = _curve("steps", batch_sizes, steps)
 
@@ -164,8 +167,8 @@ def fit_hyperbola(batch_sizes, steps):
         return logs[0] + np.log1p(np.exp(logs[1]) / batch_sizes) - np.log(steps)
 
     start = np.log([steps.min(), np.sqrt(batch_sizes.min() * batch_sizes.max())])
-    fewest, critical = np.exp(least_squares(residual, start).x)
-    return float(fewest), float(critical)
+    fewest, critical = np.exp(least_squares(residual, start).x).tolist()
+    return CriticalBatchSize(critical, fewest * critical, fewest)
 
 
 def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):

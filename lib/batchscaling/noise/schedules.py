@@ -322,14 +322,31 @@ def steps_by_phase(schedule, examples):
         If an argument is out of its range, or a phase is so short that no step is left to it.
     """
     schedule, examples = _checked(schedule, examples)
+    pairs = [(phase.epochs, phase.batch_size) for phase in schedule]
+    return steps_of_epochs(pairs, examples, "schedule[{}].epochs")
+
+
+def steps_of_epochs(pairs, examples, name):
+    """Return the whole steps of pairs of epochs and batch size, as `steps_by_phase` says.
+
+    Parameters
+    ----------
+    pairs : sequence of (float, float)
+        Positive.
+    examples : int
+    name : str
+        That of a pair's epochs in errors, with ``{}`` for its place.
+    """
     steps, used, end = [], 0, 0
-    for i, phase in enumerate(schedule):
-        end += round(phase.epochs * examples)
-        # Without the small number, rounding of a real batch size could add a step.
-        steps.append(int(np.ceil((end - used) / phase.batch_size - 1e-9)))
+    for i, (epochs, batch_size) in enumerate(pairs):
+        end += round(epochs * examples)
+        if isinstance(batch_size, int) and isinstance(used, int):
+            steps.append(-(-(end - used) // batch_size))
+        else:  # without the small number, rounding of a real batch size could add a step
+            steps.append(int(np.ceil((end - used) / batch_size - 1e-9)))
         if steps[-1] < 1:
-            check.reject(f"schedule[{i}].epochs", phase.epochs, "epochs enough for one more step")
-        used += steps[-1] * phase.batch_size
+            check.reject(name.format(i), epochs, "epochs enough for one more step")
+        used += steps[-1] * batch_size
     return steps
 
 

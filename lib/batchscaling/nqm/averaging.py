@@ -13,7 +13,6 @@ import numpy as np
 
 from batchscaling import _validation as check
 from batchscaling.nqm import moments
-from batchscaling.nqm.optimizers import LinearMethod
 from batchscaling.nqm.risk import require_stable, whole_steps
 
 
@@ -54,7 +53,7 @@ def tail_average_risk(problem, optimizer, batch_size, start, steps):
     size = len(method.b) + 1
     with_sum = np.zeros((size, size, len(h)))
     with_sum[:-1, :-1] = second
-    advance = moments.Advance(_summed(method), h)
+    advance = moments.Advance(method.with_sum(1.0, 1.0, 0.0), h)
     weight = 0.5 * problem.counts * h
     distinct, position = np.unique(steps.ravel(), return_inverse=True)
     risks = np.empty(len(distinct))
@@ -63,16 +62,3 @@ def tail_average_risk(problem, optimizer, batch_size, start, steps):
         risks[k] = weight @ total / float(step - start) ** 2
     risks = risks[position].reshape(steps.shape)
     return float(risks) if risks.ndim == 0 else risks
-
-
-def _summed(method):
-    """Return the method with one more state number, the sum of its read-outs."""
-    A, b, query, readout, start = method
-    column = np.zeros((len(b), 1))
-    return LinearMethod(
-        A=np.block([[A, column], [readout @ A, np.ones(1)]]),
-        b=np.append(b, readout @ b),
-        query=np.append(query, 0.0),
-        readout=np.append(np.zeros(len(b)), 1.0),
-        start=np.append(start, 0.0),
-    )

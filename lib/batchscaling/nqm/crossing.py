@@ -45,8 +45,9 @@ def steps_to_target(problem, optimizer, batch_size, target):
 
     Returns
     -------
-    int or None, or ndarray of these
-        The smallest t >= 0 with ``risk(t) <= target``; None if there is none.
+    int or None, or ndarray of float
+        The smallest t >= 0 with ``risk(t) <= target``. If there is none, it is None for one batch
+        size and one target, and ``inf`` in an array. Whole numbers up to 2**53 are exact there.
 
     Raises
     ------
@@ -62,9 +63,12 @@ def steps_to_target(problem, optimizer, batch_size, target):
     found = first_crossings(problem, optimizers, batch_sizes.ravel(), targets.ravel())
     if batch_sizes.ndim == 0:
         return found[0]
-    steps = np.empty(batch_sizes.shape, dtype=object)
-    steps.flat = found
-    return steps
+    return or_infinity(found).reshape(batch_sizes.shape)
+
+
+def or_infinity(found):
+    """Return an array of steps, ``inf`` where there is None."""
+    return np.array([np.inf if step is None else step for step in found], dtype=float)
 
 
 def first_crossings(problem, optimizers, batch_sizes, targets):

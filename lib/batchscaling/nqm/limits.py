@@ -11,7 +11,7 @@ from batchscaling.nqm.tuning import tune
 
 @dataclass(frozen=True)
 class CriticalBatchSize:
-    """Where the two regimes of a batch-size curve meet.
+    """Where the two regimes of a batch-size curve meet, in the model or measured.
 
     Attributes
     ----------
@@ -20,13 +20,13 @@ class CriticalBatchSize:
     examples : float
         Batch size times steps in the limit of small batches; perfect scaling needs
         ``examples / B`` steps.
-    steps : int
+    steps : float
         Steps in the limit of large batches, the floor of the curve.
     """
 
     batch_size: float
     examples: float
-    steps: int
+    steps: float
 
 
 def critical_batch_size(problem, optimizer, target, *, small=1, large=2**40, **fixed):
@@ -57,6 +57,10 @@ def critical_batch_size(problem, optimizer, target, *, small=1, large=2**40, **f
     ValueError
         If an argument is out of its range.
 
+    See Also
+    --------
+    batchscaling.curves.fit_hyperbola : The same of measured steps at several batch sizes.
+
     References
     ----------
     McCandlish et al., "An empirical model of large-batch training", 2018, section 2.
@@ -65,10 +69,10 @@ def critical_batch_size(problem, optimizer, target, *, small=1, large=2**40, **f
     if large <= small:
         check.reject("large", large, f"above small, {small}")
     tuned = tune(problem, optimizer, [small, large], target, **fixed)
-    if tuned.steps[0] is None or tuned.steps[1] is None:
+    if np.isinf(tuned.steps).any():
         check.reject("target", target, "one that the optimizer reaches at both batch sizes")
-    examples = small * tuned.steps[0]
-    return CriticalBatchSize(examples / tuned.steps[1], examples, tuned.steps[1])
+    most, fewest = tuned.steps.tolist()
+    return CriticalBatchSize(small * most / fewest, small * most, fewest)
 
 
 def maximum_likelihood_risk(problem, examples):

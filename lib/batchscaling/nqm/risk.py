@@ -176,5 +176,5 @@ def require_types(problem, optimizer):
 
 
 def whole_steps(steps):
-    """Return `steps` as an int64 array, or raise a ``ValueError``."""
-    return check.integers("steps", steps, 0, MOST_STEPS)
+    """Return `steps` as an int64 array; whole floats will do, as in what `tune` returns."""
+    return check.integers("steps", steps, 0, MOST_STEPS, floats=True)

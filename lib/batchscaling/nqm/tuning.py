@@ -15,7 +15,7 @@ import numpy as np
 from batchscaling import _validation as check
 from batchscaling.nqm import moments
 from batchscaling.nqm._lanes import Lanes
-from batchscaling.nqm.crossing import first_crossings
+from batchscaling.nqm.crossing import first_crossings, or_infinity
 from batchscaling.nqm.optimizers import Averaged, Optimizer
 from batchscaling.nqm.problem import NoisyQuadratic, require_problem
 
@@ -62,8 +62,8 @@ class Tuning:
     Attributes
     ----------
     batch_sizes : ndarray, shape (k,)
-    steps : ndarray of int or None, shape (k,) or (m, k)
-        First step with risk at or below the target.
+    steps : ndarray, shape (k,) or (m, k)
+        First step with risk at or below the target: a whole number, ``inf`` where none is found.
     optimizers : tuple of Optimizer, or m such tuples
         The best one of each batch size.
     at_border : ndarray of bool, shape (k,) or (m, k)
@@ -146,13 +146,13 @@ def tune(problem, optimizer, batch_sizes, target, **fixed):
     goals = list(itertools.product(targets, batch_sizes))
     with np.errstate(over="ignore", invalid="ignore"):  # what grows without bound cannot win
         finalists = [
-            _refine(space, coarse, fine, goal, starts, steps, fine is not problem)
+            _refine(space, coarse, fine, goal, starts, steps, binned=fine is not problem)
             for goal, (starts, steps) in zip(goals, _starts(space, coarse, goals), strict=True)
         ]
-    crossings, points = _choose(problem, space, finalists, goals)
+    steps, points = _choose(problem, space, finalists, goals)
     shape = np.shape(target) + batch_sizes.shape
-    steps, optimizers = np.empty((2, len(goals)), dtype=object)
-    steps[:], optimizers[:] = crossings, [space.optimizer(point) for point in points]
+    optimizers = np.empty(len(goals), dtype=object)
+    optimizers[:] = [space.optimizer(point) for point in points]
     at_border = np.array([space.on_border(point) for point in points])
     rows = tuple(map(tuple, optimizers.reshape(-1, len(batch_sizes))))
     return Tuning(
@@ -203,7 +203,7 @@ def _starts(space, problem, goals):
         yield points[rows, steps[rows].argmin(axis=1)], steps.min()
 
 
-def _refine(space, coarse, fine, goal, starts, fewest, binned):
+def _refine(space, coarse, fine, goal, starts, fewest, *, binned):
     """Return the finalists of a goal after ever finer grids around its starts."""
     target, batch_size = goal
     finalists = []
@@ -236,11 +236,10 @@ def _choose(problem, space, finalists, goals):
     targets, batch_sizes = np.repeat(goals, counts, axis=0).T
     points = list(itertools.chain(*finalists))
     optimizers = [space.optimizer(point) for point in points]
-    found = first_crossings(problem, optimizers, batch_sizes, targets)
-    steps = np.array([np.inf if step is None else step for step in found])
+    steps = or_infinity(first_crossings(problem, optimizers, batch_sizes, targets))
     ends = np.cumsum([0, *counts])
     best = [first + np.argmin(steps[first:end]) for first, end in itertools.pairwise(ends)]
-    return [found[k] for k in best], [points[k] for k in best]
+    return steps[best], [points[k] for k in best]
 
 
 class _Space:

@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from batchscaling import _validation as check
+from batchscaling.training.models.module import places
 
 
 def example_products(module, groups, geometry, loss, batch, chunk):
@@ -52,31 +53,19 @@ def example_products(module, groups, geometry, loss, batch, chunk):
 
 def _each_gradient(module, params, loss):
     """Return the function that gives each example's gradient, as a dict of rows."""
-    places = dict(_places(module))
+    tensor_at = dict(places(module))
 
     def single(changed, example, label):
         given = {id(param): changed[name] for name, param in params.items()}
         tensors = {
             place: given[id(tensor)] if id(tensor) in given else tensor.detach().clone()
-            for place, tensor in places.items()
+            for place, tensor in tensor_at.items()
         }
         outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
         return loss(outputs, label[None])
 
     each = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
     return partial(each, {name: param.detach() for name, param in params.items()})
-
-
-def _places(module):
-    """Yield the places where parameters and buffers stand, by name, and what stands there.
-
-    A module that stands in two places comes once. Under both names, `functional_call` would not
-    put its parameters back.
-    """
-    for prefix, layer in module.named_modules():
-        for named in (layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
-            for name, tensor in named:
-                yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def _weighted(rows, weight):

@@ -51,7 +51,8 @@ def load_task(reference, folder=None):
     Raises
     ------
     ValueError
-        If there is no such file, module or name, it holds no `Task`, or running it raises an error.
+        If there is no such file, module or name, it holds no `Task`, running it raises an error, or
+        beside it is a file with the name of a module that stands beside another reference's file.
     """
     known = f"{_known()}, or module:name, or path/file.py:name"
     module, folder, name, task = resolved("task", reference, folder, known)

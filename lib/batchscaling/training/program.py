@@ -240,7 +240,9 @@ class Program:
             for look in looks:
                 state = vmap(look.fold)(moments[look.fisher], state, hyper)
             if self.optimizer.own is not None:
-                state = vmap(self.optimizer.own)(grads, state)
+                # Views, since a step with the same tensor in two places is not recorded.
+                own = {name: grad.view_as(grad) for name, grad in grads.items()}
+                state = vmap(self.optimizer.own)(own, state)
             if self.exchange is not None:
                 held = self._by_worker(grads)
                 grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))

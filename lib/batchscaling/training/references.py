@@ -1,5 +1,6 @@
 """Objects of a user's own code, by ``module:name`` or ``path/file.py:name``."""
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 from batchscaling import _validation as check
+
+_ADDED = set()  # folders where imports look because a reference named them
 
 
 def resolved(what, reference, folder=None, allowed="module:name, or path/file.py:name"):
@@ -31,7 +34,8 @@ def resolved(what, reference, folder=None, allowed="module:name, or path/file.py
     Raises
     ------
     ValueError
-        If there is no such file or module, or running it raises an error.
+        If there is no such file or module, running it raises an error, or beside it is a file with
+        the name of a module that stands beside another reference's file.
     """
     place, colon, name = reference.rpartition(":") if isinstance(reference, str) else ("",) * 3
     if not (place and colon and name.isidentifier()):
@@ -47,8 +51,11 @@ def resolved(what, reference, folder=None, allowed="module:name, or path/file.py
 def _from_file(what, reference, path):
     if not path.is_file():
         check.reject(what, reference, f"a file that exists; {str(path)!r} does not")
+    _check_neighbours(what, reference, path.parent)
     _add_to_path(path.parent)
-    name = f"_task_file_{path.stem}"
+    # Files of equal names in two folders are two modules, in every process the same ones.
+    place = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    name = f"_task_file_{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look up the module of a class
@@ -75,6 +82,20 @@ def _add_to_path(folder):
     """Let imports look there, after all other places."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+        _ADDED.add(folder)
+
+
+def _check_neighbours(what, reference, folder):
+    """Check that no file beside this one has the name of a module from beside another one.
+
+    Python would give it the other one's module.
+    """
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        other = Path(file).parent
+        if other in _ADDED and other != folder and (folder / f"{name}.py").is_file():
+            allowed = f"one beside files of other names: {name!r} is {file!r} in this process"
+            check.reject(what, reference, allowed)
 
 
 def _does_not_run(what, reference, error):

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 
 from batchscaling import _validation as check
+from batchscaling.noise.schedules import steps_of_epochs
 from batchscaling.training.optimizers.base import join_hyper
 
 
@@ -205,16 +206,15 @@ class BatchSizes:
             If a number is outside its range, or a piece is so short that no step is left to it.
         """
         examples = check.integer("examples", examples, 1)
-        counted, used, ends = [], 0, 0
-        for i, (epochs, batch_size) in enumerate(_pairs("pieces", pieces)):
-            ends += round(check.positive(f"pieces[{i}][0]", epochs) * examples)
-            batch_size = check.integer(f"pieces[{i}][1]", batch_size, 1)
-            steps = -(-(ends - used) // batch_size)
-            if steps < 1:
-                check.reject(f"pieces[{i}][0]", epochs, "epochs enough for one more step")
-            counted.append((steps, batch_size))
-            used += steps * batch_size
-        return cls(counted)
+        pairs = [
+            (
+                check.positive(f"pieces[{i}][0]", epochs),
+                check.integer(f"pieces[{i}][1]", batch_size, 1),
+            )
+            for i, (epochs, batch_size) in enumerate(_pairs("pieces", pieces))
+        ]
+        steps = steps_of_epochs(pairs, examples, "pieces[{}][0]")
+        return cls([(count, size) for count, (_, size) in zip(steps, pairs, strict=True)])
 
     def __iter__(self):
         """Yield the batch size of each step."""

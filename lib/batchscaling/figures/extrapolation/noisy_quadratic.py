@@ -3,9 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from batchscaling.figures.style import FAMILY, GREY, LIMIT, finish, look
-
-_MARKERS = "osD^v"
+from batchscaling.figures.nqm.axes import batch_size_axis
+from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
 
 def numbers_of_workers(steps, losses, exact):
@@ -27,7 +26,7 @@ def numbers_of_workers(steps, losses, exact):
         shown = slice(order, None, len(losses))  # in turn: they lie on each other
         shade = FAMILY[order]["color"]
         plural = "s" if count > 1 else ""
-        axes.plot(steps[shown], values[shown], linestyle="", marker=_MARKERS[order], color=shade,
+        axes.plot(steps[shown], values[shown], linestyle="", marker=MARKERS[order], color=shade,
                   label=f"{count} worker{plural}")  # fmt: skip
     axes.plot(steps, exact, **look("theory", marker=False), label="exact risk")
     axes.set(xlabel="step", ylabel="mean loss", yscale="log")
@@ -76,7 +75,7 @@ def relative_steps(batch_sizes, curves):
     axes.axhline(1, color=GREY, linewidth=1)
     for (label, values), name in zip(curves.items(), ("SGD", "Nesterov"), strict=True):
         axes.plot(batch_sizes, values, **look(name), label=label)
-    _batch_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="steps, relative to no extrapolation", ylim=(0.85, 1.05))
     axes.legend()
     return finish(figure)
@@ -102,10 +101,10 @@ def extragradient(curvature, felt, batch_sizes, gradients):
     for order, (rate, values) in enumerate(felt.items()):
         label = f"extrapolation {rate:g}" if rate else "none"
         left.plot(curvature, values, **FAMILY[order], label=label)
-        right.plot(batch_sizes, gradients[rate], **FAMILY[order], marker=_MARKERS[order])
+        right.plot(batch_sizes, gradients[rate], **FAMILY[order], marker=MARKERS[order])
     left.set(title="curvature felt", xlabel="curvature", xscale="log", yscale="log")
     right.set(title="gradients to the target", yscale="log")
-    _batch_axis(right, batch_sizes)
+    batch_size_axis(right, batch_sizes)
     left.legend()
     return finish(figure)
 
@@ -131,10 +130,8 @@ def outer_rates(batch_sizes, rates, own, local_rate):
     axes.plot(batch_sizes, own / local_rate, **look("theory", marker=False),
               label="SGD's best rate / local rate")  # fmt: skip
     for order, (steps, values) in enumerate(rates.items()):
-        axes.plot(
-            batch_sizes, values, **FAMILY[order], marker=_MARKERS[order], label=f"H = {steps}"
-        )
-    _batch_axis(axes, batch_sizes)
+        axes.plot(batch_sizes, values, **FAMILY[order], marker=MARKERS[order], label=f"H = {steps}")
+    batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="best outer rate", yscale="log")
     axes.legend(loc="lower right")
     return finish(figure)
@@ -158,11 +155,9 @@ def local_steps(batch_sizes, rounds, local_steps, critical):
     """
     figure, (left, right) = plt.subplots(1, 2)
     for order, (steps, values) in enumerate(rounds.items()):
-        left.plot(
-            batch_sizes, values, **FAMILY[order], marker=_MARKERS[order], label=f"H = {steps}"
-        )
+        left.plot(batch_sizes, values, **FAMILY[order], marker=MARKERS[order], label=f"H = {steps}")
     left.set(title="rounds to the target", yscale="log")
-    _batch_axis(left, batch_sizes)
+    batch_size_axis(left, batch_sizes)
     left.legend()
     for name, values in critical.items():
         right.plot(local_steps, values, **look(name), label=f"outer {name}")
@@ -172,9 +167,3 @@ def local_steps(batch_sizes, rounds, local_steps, critical):
     right.set_xscale("log", base=2)
     right.legend()
     return finish(figure)
-
-
-def _batch_axis(axes, batch_sizes):
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("batch size")
-    axes.set_xticks(2.0 ** np.arange(np.log2(batch_sizes[0]), np.log2(batch_sizes[-1]) + 1, 4))

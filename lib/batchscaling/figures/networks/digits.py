@@ -10,7 +10,7 @@ from batchscaling.registry import METHODS
 _NAMES = {"SGD": "SGD", "HeavyBall": "heavy ball"}
 
 
-def gradient_noise(batch_sizes, measured, examples):
+def noise_against_batch_size(batch_sizes, measured, examples):
     """Draw the variance of the mini-batch gradient against the batch size.
 
     Parameters

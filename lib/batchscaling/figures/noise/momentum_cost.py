@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from batchscaling.figures.networks.axes import plain_numbers
-from batchscaling.figures.style import FAMILY, GREY, finish, look
-
-MARKERS = "osD^"
+from batchscaling.figures.style import FAMILY, GREY, MARKERS, finish, look
 
 
 def filling(steps, filled, weights):

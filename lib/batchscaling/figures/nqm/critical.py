@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap
 
+from batchscaling.figures.nqm.axes import batch_size_axis
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish, look
 
 _POWERS = {0: "0", 0.25: "1/4", 0.5: "1/2", 0.75: "3/4"}
@@ -40,7 +41,7 @@ def two_lines(batch_sizes, steps, examples, least):
     axes.plot(batch_sizes, steps, **look("SGD"), label="SGD, best rate")
     axes.axvline(critical, ymax=0.6, color=LIMIT, linewidth=1)  # ends below the legend
     _note(axes, "critical batch size", (critical, 12 * least))
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="steps to the target", yscale="log", ylim=(least / 2.5, steps.max() * 2))
     axes.legend(loc="upper right")
     return finish(figure)
@@ -70,7 +71,7 @@ def steps_by_power(batch_sizes, plain, other, label, bound):
     axes.plot([], [], color=GREY, linestyle="-", label=label)
     axes.plot([], [], color=GREY, linestyle="--", label="plain SGD")
     axes.plot(batch_sizes, bound, color=LIMIT, linestyle=":", label="information bound")
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="steps to the target", yscale="log", ylim=(1, None))
     axes.legend(loc="upper right", ncols=2)
     return finish(figure)
@@ -127,7 +128,7 @@ def best_rates(batch_sizes, plain, fixed, tuned):
                       label=f"p = {_POWERS[power]}")  # fmt: skip
             if rates is not plain:
                 axes.plot(batch_sizes, plain[power], color=shade["color"], linestyle=":")
-        _batch_size_axis(axes, batch_sizes)
+        batch_size_axis(axes, batch_sizes)
         axes.set(title=title, yscale="log")
     panels[0].set_ylabel("best effective rate")
     panels[1].plot([], [], color=GREY, linestyle=":", label="no momentum, as in (a)")
@@ -186,7 +187,7 @@ def steps_by_target(batch_sizes, steps, critical):
                   markeredgewidth=2)  # fmt: skip
     axes.plot([], [], color=LIMIT, marker="x", linestyle="", markersize=9, markeredgewidth=2,
               label="the two lines cross")  # fmt: skip
-    _batch_size_axis(axes, batch_sizes)
+    batch_size_axis(axes, batch_sizes)
     axes.set(ylabel="steps to the target", yscale="log")
     axes.legend(loc="upper right")
     return finish(figure)
@@ -235,14 +236,6 @@ def map_of_choices(batch_sizes, targets, winner, factor, choices, title):
 
 def _power_of_two(number):
     return f"$2^{{{round(np.log2(number))}}}$"
-
-
-def _batch_size_axis(axes, batch_sizes):
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("batch size")
-    wide = np.log2(batch_sizes[-1] / batch_sizes[0]) > 12
-    axes.set_xticks(batch_sizes[0] * 2.0 ** np.arange(0, np.log2(batch_sizes[-1]) + 1,
-                                                      4 if wide else 2))  # fmt: skip
 
 
 def _note(axes, text, at):

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from batchscaling import _validation as check
-from batchscaling.nqm.optimizers.base import LinearMethod, Optimizer, require_optimizer
+from batchscaling.nqm.optimizers.base import Optimizer, require_optimizer
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,8 @@ class Averaged(Optimizer):
         check.fields(self, base=require_optimizer, decay=check.below_one)
 
     def method(self):
-        A, b, query, readout, start = self.base.method()
-        fresh = 1 - self.decay
-        with_average = np.zeros((len(b) + 1, len(b) + 1))
-        with_average[:-1, :-1] = A
-        with_average[-1, :-1] = fresh * readout @ A
-        with_average[-1, -1] = self.decay
-        return LinearMethod(
-            A=with_average,
-            b=np.append(b, fresh * readout @ b),
-            query=np.append(query, 0.0),
-            readout=np.append(np.zeros(len(b)), 1.0),
-            start=np.append(start, readout @ start),
-        )
+        method = self.base.method()
+        return method.with_sum(self.decay, 1 - self.decay, method.readout @ method.start)
 
     @property
     def curvature_limit(self):

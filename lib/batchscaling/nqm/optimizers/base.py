@@ -37,6 +37,22 @@ class LinearMethod(NamedTuple):
     readout: np.ndarray
     start: np.ndarray
 
+    def with_sum(self, keep, add, start):
+        """Return the method that also sums its read-outs, and reads out the sum.
+
+        The sum is one more number of the state. A step keeps the part `keep` of it, and adds `add`
+        times the new read-out; before the first step it is `start`.
+        """
+        A, b, query, readout, before = self
+        column = np.zeros((len(b), 1))
+        return LinearMethod(
+            A=np.block([[A, column], [add * readout @ A, np.full(1, keep)]]),
+            b=np.append(b, add * readout @ b),
+            query=np.append(query, 0.0),
+            readout=np.append(np.zeros(len(b)), 1.0),
+            start=np.append(before, start),
+        )
+
 
 class Optimizer(ABC):
     """Base of all optimizers: frozen dataclasses of hyperparameters."""

@@ -52,6 +52,8 @@ def from_module(build):
     _check_layers(module)
     _check_new(module, again)
     frozen = _frozen(module, other)
+    names = {id(p): name for name, p in module.named_parameters()}
+    name_at = {place: names[id(p)] for place, p in places(module)}
 
     @undisturbed
     def init(rng):
@@ -59,9 +61,10 @@ def from_module(build):
 
     def apply(params, inputs):
         like = next(iter(params.values()))
-        fixed = {name: p.to(like) for name, p in frozen.items()}
+        given = params | {name: p.to(like) for name, p in frozen.items()}
+        tensors = {place: given[name] for place, name in name_at.items()}
         before = None if torch.compiler.is_compiling() else torch.random.get_rng_state()
-        outputs = functional_call(module, params | fixed, (inputs,))
+        outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
         if not isinstance(outputs, torch.Tensor):
             kind = type(outputs).__name__
             check.reject("build", f"of a module that returns a {kind}", "one that returns a tensor")
@@ -71,6 +74,18 @@ def from_module(build):
         return outputs
 
     return Model(init, apply)
+
+
+def places(module):
+    """Yield the places where a module's parameters and buffers stand, and what stands there.
+
+    For ``functional_call(..., tie_weights=False)``. A module that stands in two places comes once:
+    under both names, `functional_call` would not put its parameters back.
+    """
+    for prefix, layer in module.named_modules():
+        for named in (layer.named_parameters, layer.named_buffers):
+            for name, tensor in named(recurse=False, remove_duplicate=False):
+                yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def _generator(seed):
