@@ -1,16 +1,38 @@
 """K-FAC against dense matrices, Newton's step and what damping, averages and the clip promise."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch.func import grad, vmap
 from torch.utils._pytree import tree_leaves
 
-from batchscaling.training import Data, grid, mlp, sgd, simple_cnn, train
+from batchscaling.training import (
+    Data,
+    Trials,
+    grid,
+    mlp,
+    sgd,
+    simple_cnn,
+    squared_error,
+    train,
+    with_fisher,
+)
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
-from batchscaling.training.optimizers import kfac, kfac_preconditioner, kfac_without_momentum
-from batchscaling.training.optimizers.kfac import EVERY
+from batchscaling.training.optimizers import (
+    Taken,
+    adaptive_kfac_preconditioner,
+    chain,
+    kfac,
+    kfac_adaptive_damping,
+    kfac_preconditioner,
+    kfac_without_momentum,
+)
+from batchscaling.training.optimizers.kfac import EVERY, EVERY_OUTCOME
+from batchscaling.training.program import Program
+from batchscaling.training.rows import Pieces
 
 (LOOK,) = kfac_preconditioner.looks
 OPEN = {"lr": 1.0, "kl_clip": 1e30, "factor_decay": 0.9}  # the clip lets everything through
@@ -246,3 +268,95 @@ def test_convolutions_go_through(data):
     result = train(small, model, kfac, settings([0, 1], lr=0.2, damping=0.1), **options)
     loss = result.losses["training"]
     assert (loss[:, -1] < 0.5 * loss[:, 0]).all()
+
+
+(OUTCOME,) = adaptive_kfac_preconditioner.outcomes
+EASED = 0.95**5
+
+
+def adapted(ratio, damping=0.5, momentum_leads=False):
+    """Return the scale of the damping after a step that changed the loss by so much of the model's.
+
+    The model is written out with dense matrices.
+    """
+    shapes = {"layer0.weight": (4, 3), "layer0.bias": (3,)}
+    updates = {n: 0.1 * normal(*s, seed=k) for k, (n, s) in enumerate(shapes.items())}
+    side = normal(5, 8, seed=7), normal(3, 8, seed=8)
+    factors = [half @ half.T / 8 for half in side]
+    moments = {"layer0": Kronecker(*factors)}
+    hyper = scalars(**OPEN, damping=damping)
+    state = adaptive_kfac_preconditioner.init(updates)
+    (look,) = adaptive_kfac_preconditioner.looks
+    for _ in range(2):
+        state = look.fold(moments, state, hyper)
+    delta = torch.cat([updates["layer0.weight"], updates["layer0.bias"][None]]).flatten()
+    curved = torch.kron(*factors) @ delta + damping * delta
+    sign = 1 if momentum_leads else -1
+    grads = {name: sign * 3 * update for name, update in updates.items()}
+    grad = torch.cat([grads["layer0.weight"], grads["layer0.bias"][None]]).flatten()
+    foreseen = grad @ delta + delta @ curved / 2
+    assert (foreseen > 0) == momentum_leads
+    taken = Taken(ratio * foreseen, grads, updates)
+    return OUTCOME.fold(taken, state, hyper)["scale"].item()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "scale"),
+    [(1.5, EASED), (0.751, EASED), (0.749, 1), (0.251, 1), (0.249, 1 / EASED), (-2, 1 / EASED),
+     (np.inf, EASED), (-np.inf, 1 / EASED), (np.nan, 1)],
+)  # fmt: skip
+def test_damping_follows_how_well_the_model_foresaw_the_step(ratio, scale):
+    assert adapted(ratio) == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("ratio", [-1.0, 0.1, 1.0])
+def test_damping_stays_where_the_model_foresees_no_gain(ratio):
+    assert adapted(ratio, momentum_leads=True) == 1
+
+
+def test_adapted_damping_is_that_of_the_next_inverse():
+    """And it stays within its bounds, however often it is eased."""
+    grads = {"layer0.weight": normal(4, 3), "layer0.bias": normal(3, seed=1)}
+    moments = {"layer0": Kronecker(torch.eye(5).double(), torch.eye(3).double())}
+    hyper = scalars(**OPEN, damping=0.2)
+    (look,) = adaptive_kfac_preconditioner.looks
+    state = {**adaptive_kfac_preconditioner.init(grads), "scale": torch.tensor(0.5).double()}
+    state = look.fold(moments, state, hyper)
+    assert state["scale"] == 0.5
+    found = adaptive_kfac_preconditioner.update(grads, state, grads, hyper)[0]
+    expected = directions(moments, grads, damping=0.1)
+    for name, direction in expected.items():
+        torch.testing.assert_close(found[name], direction)
+    taken = Taken(torch.tensor(-1e9).double(), grads, {n: -1e-3 * g for n, g in grads.items()})
+    for _ in range(100):
+        state = OUTCOME.fold(taken, state, hyper)
+    assert state["scale"].item() == pytest.approx(1e-8)
+
+
+def test_on_a_quadratic_the_damping_falls_as_fast_as_it_may():
+    """One linear layer and squared error: the factors are exact, and so is the model."""
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(64, 6, generator=rng)
+    labels = inputs @ torch.randn(6, 2, generator=rng)
+    data = Data(inputs, labels, inputs, labels)
+    hyper = {"lr": 0.2, "damping": 1e-3, "kl_clip": 1e9, "factor_decay": 0.0}
+    steps = 3 * EVERY + 1
+    method = with_fisher(chain(adaptive_kfac_preconditioner, sgd), "exact")
+    program = Program(data, mlp([6, 2]), method, Pieces(2**15, 1), loss=squared_error)
+    program.start(np.arange(2), {n: torch.full((2,), v) for n, v in hyper.items()}, 64)
+    for step in range(steps):
+        program.step(step)
+    eased = 1 + (steps - 1) // EVERY_OUTCOME
+    np.testing.assert_allclose(program.rows.state[0]["scale"], EASED**eased, rtol=1e-5)
+
+
+def test_adaptive_damping_trains_and_rows_do_not_meet(data):
+    hyper = {"lr": [0.05, 0.5], "momentum": 0.5, "damping": [1e-3, 10.0], "kl_clip": 1e-2}
+    trials = grid([0, 1], **hyper, factor_decay=0.9)
+    run = partial(train, data, mlp([64, 10]), kfac_adaptive_damping, batch_size=64, max_steps=30)
+    together = run(trials)
+    assert (together.loss[:, -1] < 0.7 * together.loss[:, 0]).any()
+    fixed = train(data, mlp([64, 10]), kfac, trials, batch_size=64, max_steps=30)
+    assert not np.array_equal(fixed.loss, together.loss)
+    one = Trials(trials.seeds[[5]], {n: v[[5]] for n, v in trials.hyper.items()})
+    np.testing.assert_allclose(run(one).loss[0], together.loss[5], rtol=1e-4)

@@ -16,6 +16,8 @@ from batchscaling.training import (
     Look,
     Model,
     Optimizer,
+    Outcome,
+    Taken,
     Trials,
     batches,
     chain,
@@ -30,6 +32,7 @@ from batchscaling.training import (
     perturbed,
     sgd,
     softmax_regression,
+    synchronous,
     train,
     weight_decay,
     weights_only,
@@ -265,6 +268,101 @@ def test_a_look_at_a_layer_that_is_not_seen_is_told(data):
 def test_looks_come_every_so_many_steps(every):
     with pytest.raises(ValueError, match=r"^every is .*; allowed: "):
         Look(every, lambda moments, state, hyper: state)
+
+
+def keeping(every):
+    """Return a part that keeps the last step that it was told of."""
+
+    def init(params):
+        zeros = {name: torch.zeros_like(p) for name, p in params.items()}
+        return {"change": torch.zeros(()), "grads": zeros, "updates": zeros}
+
+    def fold(taken, state, hyper):
+        return taken._asdict()
+
+    update = lambda grads, state, params, hyper: (grads, state)  # noqa: E731
+    return Optimizer(init, update, {}, outcomes=(Outcome(every, fold),))
+
+
+@pytest.mark.parametrize("at_once", [3 * 5, 2**15])
+def test_an_outcome_is_what_a_step_did_to_its_own_batch(data, model, at_once):
+    """Against a plain loop: steps 0 and 3 of five are told, whatever the parts of the work are."""
+    method = chain(keeping(3), sgd)
+    program = Program(data, model, method, Pieces(at_once, 1))
+    program.start(np.array([4, 7, 4]), {"lr": torch.tensor([0.1, 0.2, 0.3])}, 16)
+    for row, (seed, lr) in enumerate([(4, 0.1), (7, 0.2), (4, 0.3)]):
+        params, stream = (
+            model.init(generator(seed, "init")),
+            batches(seed, len(data.train_inputs), 16),
+        )
+        for step in range(5):
+            if row == 0:
+                program.step(step)
+            index = next(stream)
+            grads = slopes(model, params, data, index)
+            after = {name: p - lr * grads[name] for name, p in params.items()}
+            if step == 3:
+                expected = grads, index, params, after
+            params = after
+        grads, index, *ends = expected
+        losses = [
+            cross_entropy(model.apply(p, data.train_inputs[index]), data.train_labels[index])
+            for p in ends
+        ]
+        (state, _) = program.rows.state
+        torch.testing.assert_close(
+            state["change"][row], losses[1] - losses[0], rtol=1e-3, atol=1e-6
+        )
+        for name, grad in grads.items():
+            torch.testing.assert_close(state["grads"][name][row], grad, rtol=1e-4, atol=1e-6)
+            update = state["updates"][name][row]
+            torch.testing.assert_close(update, -lr * grad, rtol=1e-3, atol=1e-6)
+
+
+def test_a_worker_is_told_of_its_own_part_of_the_batch(data, model):
+    """Updates are those of all workers, gradients and losses their own."""
+    program = Program(
+        data, model, chain(keeping(1), sgd), Pieces(2**15, 1), exchange=synchronous(2)
+    )
+    program.start(np.array([3, 5]), {"lr": torch.tensor([0.1, 0.1])}, 16)
+    program.step(0)
+    (state, _) = program.rows.state
+    params = model.init(generator(5, "init"))
+    index = next(batches(5, len(data.train_inputs), 16))
+    parts = [slopes(model, params, data, part) for part in index.chunk(2)]
+    for worker, grads in enumerate(parts):
+        row = 2 + worker
+        for name, grad in grads.items():
+            torch.testing.assert_close(state["grads"][name][row], grad, rtol=1e-4, atol=1e-6)
+            mean = (parts[0][name] + parts[1][name]) / 2
+            found = state["updates"][name][row]
+            torch.testing.assert_close(found, -0.1 * mean, rtol=1e-3, atol=1e-6)
+        index_of = index.chunk(2)[worker]
+        after = {n: p - 0.05 * (parts[0][n] + parts[1][n]) for n, p in params.items()}
+        losses = [
+            cross_entropy(model.apply(p, data.train_inputs[index_of]), data.train_labels[index_of])
+            for p in (params, after)
+        ]
+        found = state["change"][row]
+        torch.testing.assert_close(found, losses[1] - losses[0], rtol=1e-3, atol=1e-6)
+
+
+def test_fix_passes_outcomes():
+    def fold(taken, state, hyper):
+        return hyper["radius"] * taken.change
+
+    part = Optimizer(lambda params: torch.zeros(()), sgd.update, perturbed.hyper,
+                     outcomes=(Outcome(2, fold),))  # fmt: skip
+    (outcome,) = fix(chain(part, sgd), radius=0.5).outcomes
+    taken = Taken(torch.tensor(3.0), {}, {})
+    state, rest = outcome.fold(taken, (torch.zeros(()), {}), {"lr": torch.tensor(0.1)})
+    assert outcome.every == 2 and state == 1.5 and rest == {}
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, None])
+def test_outcomes_come_every_so_many_steps(every):
+    with pytest.raises(ValueError, match=r"^every is .*; allowed: "):
+        Outcome(every, lambda taken, state, hyper: state)
 
 
 def test_augmentation_and_optimizer_draw_from_streams_of_their_own(data):

@@ -12,7 +12,7 @@ from batchscaling.training.device import compile_all
 from batchscaling.training.fisher import slopes_of
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
-from batchscaling.training.optimizers.base import AnotherBatch
+from batchscaling.training.optimizers.base import AnotherBatch, Taken
 from batchscaling.training.recorded import Recorded
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
 from batchscaling.training.schedules import constant
@@ -243,10 +243,16 @@ class Program:
                 # Views, since a step with the same tensor in two places is not recorded.
                 own = {name: grad.view_as(grad) for name, grad in grads.items()}
                 state = vmap(self.optimizer.own)(own, state)
+            mine = grads
             if self.exchange is not None:
                 held = self._by_worker(grads)
                 grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))
+            outcomes = [o for o in self.optimizer.outcomes if step % o.every == 0]
+            before = self._held(params, batch, mine) if outcomes else None
             params, state = self._moved(grads, state, params, hyper)
+            taken = self._taken(before, params, batch) if outcomes else None
+            for outcome in outcomes:
+                state = vmap(outcome.fold)(taken, state, hyper)
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
                 params, outer = map(self._by_row, self.exchange.params(*held, step + 1, self._mean))
@@ -262,6 +268,25 @@ class Program:
         if self.model.constrain is not None:
             params = vmap(self.model.constrain)(params)
         return params, state
+
+    def _held(self, params, batch, grads):
+        """Return what a step changes: parameters, and the losses of its batch; and gradients."""
+        return tree_map(torch.clone, params), self._losses(params, batch), grads
+
+    def _taken(self, before, params, batch):
+        """Return the step that led to some parameters."""
+        old, losses, grads = before
+        updates = {name: p - old[name] for name, p in params.items()}
+        return Taken(self._losses(params, batch) - losses, grads, updates)
+
+    def _losses(self, params, batch):
+        """Return every row's mean loss of its batch."""
+        total = 0
+        for part in self._parts(batch):
+            outputs = self._apply(params, part["inputs"]).float()
+            scores, _ = self.loss.scores(outputs, part["labels"])
+            total = total + scores.flatten(1).sum(1) / part["counted"]
+        return total
 
     def _point(self, rows, batch):
         """Return where the gradient is taken."""

@@ -6,6 +6,8 @@ from batchscaling.training.optimizers.base import (
     AnotherBatch,
     Look,
     Optimizer,
+    Outcome,
+    Taken,
     chain,
     fix,
     weights_only,
@@ -23,7 +25,13 @@ from batchscaling.training.optimizers.extrap_noise import (
 from batchscaling.training.optimizers.extrap_sgd import extrap_sgd
 from batchscaling.training.optimizers.gradient_perturbed import gradient_perturbed
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
-from batchscaling.training.optimizers.kfac import kfac, kfac_preconditioner, kfac_without_momentum
+from batchscaling.training.optimizers.kfac import (
+    adaptive_kfac_preconditioner,
+    kfac,
+    kfac_adaptive_damping,
+    kfac_preconditioner,
+    kfac_without_momentum,
+)
 from batchscaling.training.optimizers.lars import lars, layer_rate
 from batchscaling.training.optimizers.nesterov import nesterov
 from batchscaling.training.optimizers.nesterov_lookahead import nesterov_lookahead
@@ -35,9 +43,12 @@ __all__ = [
     "AnotherBatch",
     "Look",
     "Optimizer",
+    "Outcome",
+    "Taken",
     "accumulator",
     "adam",
     "adam_without_momentum",
+    "adaptive_kfac_preconditioner",
     "chain",
     "decoupled_weight_decay",
     "diagonal_fisher",
@@ -51,6 +62,7 @@ __all__ = [
     "gradient_perturbed",
     "heavy_ball",
     "kfac",
+    "kfac_adaptive_damping",
     "kfac_preconditioner",
     "kfac_without_momentum",
     "lars",

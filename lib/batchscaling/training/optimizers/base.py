@@ -3,8 +3,9 @@
 ``init(params)`` returns the state. ``update(grads, state, params, hyper)`` returns what is added
 to the parameters, and the new state. Parameters and gradients are dicts of tensors. A state is
 any nesting of dicts and tuples of tensors. `hyper` is a dict of tensors: scalars for one trial,
-one entry a trial under ``torch.func.vmap``. Three more functions are there for methods that need
-more than a gradient: where it is taken, random numbers, and statistics of the layers.
+one entry a trial under ``torch.func.vmap``. More functions are there for methods that need
+more than a gradient: where it is taken, random numbers, statistics of the layers, and what a step
+did to the loss.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,6 +51,47 @@ class Look:
     def __post_init__(self):
         object.__setattr__(self, "every", check.integer("every", self.every, 1))
         check.one_of("fisher", self.fisher, FISHERS)
+
+
+class Taken(NamedTuple):
+    """A step that was taken.
+
+    Attributes
+    ----------
+    change : torch.Tensor, shape ()
+        The mean loss of the step's batch after it, minus that before it.
+    grads : dict of torch.Tensor
+        The gradient of the batch's mean loss, where the step took it.
+    updates : dict of torch.Tensor
+        What was added to the parameters.
+    """
+
+    change: torch.Tensor
+    grads: Tensors
+    updates: Tensors
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A look at what a step did to the loss of its own batch, every so many steps.
+
+    In step 0 and each further `every` steps, after `update`. It costs two passes forward. A worker
+    takes the loss and the gradient of its own part of the batch, before workers meet. Losses are
+    as they are evaluated: without smoothed labels and weight decay.
+
+    Attributes
+    ----------
+    every : int
+        At least 1.
+    fold : callable
+        ``fold(taken, state, hyper)`` returns the new state, of a step `Taken`.
+    """
+
+    every: int
+    fold: Callable[[Taken, Any, Tensors], Any]
+
+    def __post_init__(self):
+        object.__setattr__(self, "every", check.integer("every", self.every, 1))
 
 
 class AnotherBatch(NamedTuple):
@@ -100,6 +142,8 @@ class Optimizer:
         workers both are the same.
     looks : tuple of Look
         When to look at the layers, and what to do then.
+    outcomes : tuple of Outcome
+        When to look at what a step did, and what to do then.
     """
 
     init: Callable[[Tensors], Any]
@@ -110,6 +154,7 @@ class Optimizer:
     shared_draw: bool = False
     own: Callable[[Tensors, Any], Any] | None = None
     looks: tuple[Look, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def check_single(name, value, rule):
@@ -219,7 +264,6 @@ def chain(*optimizers):
             for optimizer in optimizers
         )
 
-    looks = (_of_part(i, look) for i, part in enumerate(optimizers) for look in part.looks)
     asks = any(optimizer.query is not None for optimizer in optimizers)
     return Optimizer(
         init,
@@ -229,7 +273,8 @@ def chain(*optimizers):
         draw=draw if asks else None,  # without a query there is nobody to use what is drawn
         shared_draw=shared == {True},
         own=_own_of_parts(optimizers),
-        looks=tuple(looks),
+        looks=_of_parts(optimizers, "looks"),
+        outcomes=_of_parts(optimizers, "outcomes"),
     )
 
 
@@ -245,11 +290,18 @@ def _own_of_parts(optimizers):
     return own if any(optimizer.own is not None for optimizer in optimizers) else None
 
 
-def _of_part(i, look):
-    """Return the look that changes the state of the i-th part of a chain only."""
+def _of_parts(optimizers, kind):
+    """Return the looks, or outcomes, of all parts of a chain."""
+    return tuple(
+        _of_part(i, look) for i, part in enumerate(optimizers) for look in getattr(part, kind)
+    )
 
-    def fold(moments, state, hyper):
-        return (*state[:i], look.fold(moments, state[i], hyper), *state[i + 1 :])
+
+def _of_part(i, look):
+    """Return the look, or outcome, that changes the state of the i-th part of a chain only."""
+
+    def fold(seen, state, hyper):
+        return (*state[:i], look.fold(seen, state[i], hyper), *state[i + 1 :])
 
     return replace(look, fold=fold)
 
@@ -297,6 +349,7 @@ def fix(optimizer, **values):
         hyper={name: rule for name, rule in optimizer.hyper.items() if name not in values},
         query=None if optimizer.query is None else query,
         looks=tuple(_with_hyper(whole, look) for look in optimizer.looks),
+        outcomes=tuple(_with_hyper(whole, outcome) for outcome in optimizer.outcomes),
     )
 
 
@@ -329,10 +382,10 @@ def with_fisher(optimizer, fisher):
 
 
 def _with_hyper(whole, look):
-    """Return the look whose fold gets ``whole(hyper)``."""
+    """Return the look, or outcome, whose fold gets ``whole(hyper)``."""
 
-    def fold(moments, state, hyper):
-        return look.fold(moments, state, whole(hyper))
+    def fold(seen, state, hyper):
+        return look.fold(seen, state, whole(hyper))
 
     return replace(look, fold=fold)
 

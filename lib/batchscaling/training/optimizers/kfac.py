@@ -6,19 +6,26 @@ References
    curvature.
 """
 
+from dataclasses import replace
+
 import torch
 from torch.utils._pytree import tree_map
 
 from batchscaling import _validation as check
 from batchscaling.training.models.layers_cpu import ByRows
 from batchscaling.training.models.taps import Diagonal, Kronecker, as_matrix, from_matrix
-from batchscaling.training.optimizers.base import Look, Optimizer, chain
+from batchscaling.training.optimizers.base import Look, Optimizer, Outcome, chain
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
 from batchscaling.training.optimizers.sgd import sgd
 
 EVERY = 10
 """Steps from one look at the layers, and inversion, to the next."""
 
+EVERY_OUTCOME = 5
+"""Steps from one comparison of the loss with its quadratic model to the next."""
+
+_EASED = (19 / 20) ** EVERY_OUTCOME  # what a good step multiplies the damping with
+_FURTHEST = 1e8  # adapted damping stays within this factor of the given one
 _LEAST_TRACE = 1e-20  # of a factor, where damping is balanced between two of them
 
 
@@ -32,13 +39,19 @@ def _fold(moments, state, hyper):
     decay, looks = hyper["factor_decay"], state["looks"] + 1
     average = state.get("average") or tree_map(torch.zeros_like, moments)
     average = tree_map(lambda old, new: torch.lerp(new, old, decay), average, moments)
-    # As if all weights so far added up to 1; where decay is 0 they do.
-    weight = 1 - decay**looks
-    inverses = {
-        name: _inverted(tree_map(lambda tensor: tensor / weight, moment), hyper["damping"])
-        for name, moment in average.items()
-    }
-    return {"looks": looks, "average": average, "inverses": inverses}
+    factors = _unbiased(average, decay, looks)
+    damping = _damping(state, hyper)
+    inverses = {name: _inverted(moment, damping) for name, moment in factors.items()}
+    return {**state, "looks": looks, "average": average, "inverses": inverses}
+
+
+def _unbiased(average, decay, looks):
+    """Return running averages as if all weights so far added up to 1; where decay is 0 they do."""
+    return tree_map(lambda tensor: tensor / (1 - decay**looks), average)
+
+
+def _damping(state, hyper):
+    return hyper["damping"] * state["scale"] if "scale" in state else hyper["damping"]
 
 
 def _inverted(moment, damping):
@@ -89,21 +102,51 @@ def _inverse_by_eigenvalues(factor, shift):
 def _update(grads, state, params, hyper):
     natural = dict(grads)
     for name, inverse in state["inverses"].items():
-        natural |= _solved(name, inverse, grads)
+        natural |= _times(name, inverse, grads)
     inner = sum((natural[name] * grad).sum() for name, grad in grads.items())
     clip = (hyper["kl_clip"] / (hyper["lr"].square() * inner.clamp(min=0))).sqrt().clamp(max=1)
     return {name: clip * direction for name, direction in natural.items()}, state
 
 
-def _solved(name, inverse, grads):
-    """Return the gradients of a layer, or of a parameter, times the inverse of its moments."""
-    if isinstance(inverse, Diagonal):
-        return {name: grads[name] * inverse.squares}
-    layer = grads[f"{name}.weight"], grads.get(f"{name}.bias")
-    matrix = as_matrix(inverse, *layer)
-    left = inverse.inputs[:, None] * matrix if inverse.inputs.ndim == 1 else inverse.inputs @ matrix
-    weight, bias = from_matrix(inverse, left @ inverse.outputs, *layer)
+def _times(name, block, tensors):
+    """Return what a layer, or a parameter, has in a dict times its block of a Fisher matrix.
+
+    `block` may also be the inverse of one.
+    """
+    if isinstance(block, Diagonal):
+        return {name: tensors[name] * block.squares}
+    layer = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+    matrix = as_matrix(block, *layer)
+    left = block.inputs[:, None] * matrix if block.inputs.ndim == 1 else block.inputs @ matrix
+    weight, bias = from_matrix(block, left @ block.outputs, *layer)
     return {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
+
+
+def _init_with_scale(params):
+    state = _init(params)
+    return {**state, "scale": torch.ones_like(state["looks"])}
+
+
+def _adapt(taken, state, hyper):
+    """Multiply the damping by less than 1 where the model foresaw the step's gain, or by more."""
+    foreseen = _foreseen(taken, state, hyper)
+    ratio = taken.change / foreseen
+    factor = torch.where(ratio > 3 / 4, _EASED, torch.where(ratio < 1 / 4, 1 / _EASED, 1.0))
+    # A model that foresees no gain, as momentum may make it, is no measure.
+    factor = torch.where(foreseen < 0, factor, 1.0)
+    return {**state, "scale": (state["scale"] * factor).clamp(1 / _FURTHEST, _FURTHEST)}
+
+
+def _foreseen(taken, state, hyper):
+    """Return the change of the loss in the damped quadratic model of the batch."""
+    curved = {}
+    for name, block in _unbiased(state["average"], hyper["factor_decay"], state["looks"]).items():
+        curved |= _times(name, block, taken.updates)
+    damping = _damping(state, hyper)
+    return sum(
+        (u * (taken.grads[name] + (curved[name] + damping * u) / 2)).sum()
+        for name, u in taken.updates.items()
+    )
 
 
 _hyper = {"damping": check.positive, "kl_clip": check.positive, "factor_decay": check.below_one}
@@ -124,8 +167,24 @@ Martens and Grosse (2015), sections 3, 5 and 6.3; Grosse and Martens (2016) for 
 Ba, Grosse and Martens (2017), section 5, for the clip.
 """
 
+adaptive_kfac_preconditioner = replace(
+    kfac_preconditioner, init=_init_with_scale, outcomes=(Outcome(EVERY_OUTCOME, _adapt),)
+)
+r"""K-FAC's direction with Levenberg-Marquardt damping; ``damping`` is the one at the start.
+
+Every `EVERY_OUTCOME` steps the change of the batch's loss is divided by the one that the quadratic
+model foresaw, g'δ + δ'(F + λ)δ/2 for a step δ, where F is the matrix of the factors. Above 3/4,
+the damping λ is multiplied by (19/20)^5, below 1/4 it is divided by that. It is used from the next
+inversion on. Where the model foresees no gain, as momentum may make it, λ stays.
+
+Martens and Grosse (2015), section 6.5. There F is exact.
+"""
+
 kfac = chain(kfac_preconditioner, heavy_ball)
 """K-FAC with heavy-ball momentum: lr, momentum, damping, kl_clip and factor_decay."""
+
+kfac_adaptive_damping = chain(adaptive_kfac_preconditioner, heavy_ball)
+"""The same with `adaptive_kfac_preconditioner`."""
 
 kfac_without_momentum = chain(kfac_preconditioner, sgd)
 """K-FAC without momentum."""
