@@ -2,7 +2,11 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
@@ -44,6 +48,35 @@ def test_a_class_gets_its_points(graded):
     assert found["ann"]["q7 (written, of 2)"] == ""
     assert found["'=1+1"]["automatic (of 18)"] == found["none"]["automatic (of 18)"] == "0"
     assert found["none"]["notes"] == "the file is empty"
+
+
+@needs_bubblewrap
+@pytest.mark.classroom
+@pytest.mark.timeout(900)
+def test_thirty_submissions_take_less_than_ten_minutes(built, tmp_path, capsys):
+    """On two cores; of the assignment whose tests call most."""
+    folder, out, start = tmp_path / "class", tmp_path / "out", time.monotonic()
+    folder.mkdir()
+    given = [(i, ("solution", "student")[i % 2]) for i in range(30)]
+    for i, kind in given:
+        path = built / "extrapolation" / kind / "extrapolation.ipynb"
+        shutil.copy(path, folder / f"{kind}{i}.ipynb")
+    words = [str(folder), "--built", str(built), "--out", str(out), "--jobs", "2"]
+    assert grade.main(words) == 0
+    seconds, said = time.monotonic() - start, capsys.readouterr().out
+    with capsys.disabled():
+        print(f"\n{said}{seconds:.0f} seconds.")
+    assert seconds < 600
+    assert int(re.search(r"Most memory: (\d+) MiB", said)[1]) < 1024
+    points = {name: row["automatic (of 18)"] for name, row in rows(out).items()}
+    assert points == {f"{kind}{i}": "18" if kind == "solution" else "0" for i, kind in given}
+
+
+def test_what_grades_one_submission_starts_quickly():
+    """So it imports nothing that takes long, as nbformat does."""
+    code = "import sys, tools.classroom.one; print({'nbformat', 'otter', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @needs_bubblewrap
