@@ -47,6 +47,7 @@ def test_a_master_has_its_parts(path):
     assert linked and {*linked} <= {book.name(chapter) for chapter in book.chapters()}
     text = "\n".join(cell.source for cell in cells(path))
     assert "axes" in text and "Derive" in text
+    assert not book.needs_torch(path)  # so Binder's small image runs it, and no GPU is missed
 
 
 @masters
