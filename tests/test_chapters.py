@@ -193,6 +193,13 @@ def attribute(cell, name, value):
     return apply
 
 
+def lengthen(notebook):
+    """Make most code cells long, and none too long."""
+    for cell in notebook.cells[3:]:
+        if cell.cell_type == "code":
+            cell.source = "1\n" * 9 + cell.source
+
+
 BROKEN = {
     "no title": (edit(0, "# A small", "A small"), "opening: cell 0: must be markdown"),
     "no question": (edit(0, "pass?", "pass."), "opening: cell 0: no question"),
@@ -204,6 +211,7 @@ BROKEN = {
     "set-up cell visible": (attribute(1, "metadata", {}), "set_up: cell 1: the set-up cell's only"),
     "second install": (edit(7, "print", "%pip install x\nprint"), "set_up: cell 7: installs"),
     "long cell": (edit(7, "print", "1\n" * 20 + "print"), "lengths: cell 7: 21 lines"),
+    "long cells on the whole": (lengthen, "typical_length: median of 10 lines a code cell"),
     "not run": (attribute(7, "execution_count", None), "executed: code cells have not run"),
     "run twice": (attribute(7, "execution_count", 9), "executed: code cells have not run"),
     "error": (
@@ -296,12 +304,17 @@ def test_a_broken_chapter_is_reported(case, tmp_path):
     assert [line for line in problems(notebook, tmp_path) if line.startswith(message)]
 
 
-def test_long_cells_on_the_whole_are_reported(tmp_path):
+def test_of_a_master_less_is_asked(tmp_path):
     notebook = small_chapter()
-    for cell in notebook.cells[3:]:
-        if cell.cell_type == "code":
-            cell.source = "1\n" * 9 + cell.source
-    assert "lengths: median of 10 lines a code cell; allowed: 8" in problems(notebook, tmp_path)
+    del notebook.cells[6:]
+    lengthen(notebook)
+    assert problems(notebook, tmp_path, "assignments/small") == []
+    notebook.cells[5].source += "\n1" * 20
+    notebook.cells[3].execution_count = None
+    assert problems(notebook, tmp_path, "assignments/small") == [
+        "lengths: cell 5: 30 lines; allowed: 20",
+        "executed: code cells have not run from top to bottom: execution counts [1, None, 3]",
+    ]
 
 
 def test_chapters_called_by_their_order_are_found(tmp_path):

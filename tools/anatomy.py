@@ -2,6 +2,8 @@
 
     python -m tools.anatomy [chapter.ipynb ...]
 
+Without a name, all chapters and the masters of the assignments, for which less is asked.
+
 Each check takes a `Chapter` and yields one line for each problem it finds.
 """
 
@@ -109,14 +111,24 @@ def set_up(chapter):
             yield f"cell {i}: installs packages; only the set-up cell does"
 
 
+def code_lines(chapter):
+    """Return the number of lines of each code cell but the set-up cell, by the cell's number."""
+    shown = [(i, cell) for i, cell in chapter.code if cell.source != setup_cell()]
+    return {i: len(cell.source.splitlines()) for i, cell in shown}
+
+
 def lengths(chapter):
     """Cells are short; longer code belongs in the library."""
-    counts = {i: len(cell.source.splitlines()) for i, cell in chapter.code if i != 1}
-    for i, lines in counts.items():
+    for i, lines in code_lines(chapter).items():
         if lines > LONGEST_CELL:
             yield f"cell {i}: {lines} lines; allowed: {LONGEST_CELL}"
-    if counts and median(counts.values()) > MEDIAN_CELL:
-        yield f"median of {median(counts.values()):g} lines a code cell; allowed: {MEDIAN_CELL}"
+
+
+def typical_length(chapter):
+    """Most cells are much shorter."""
+    counts = code_lines(chapter).values()
+    if counts and median(counts) > MEDIAN_CELL:
+        yield f"median of {median(counts):g} lines a code cell; allowed: {MEDIAN_CELL}"
 
 
 def executed(chapter):
@@ -293,6 +305,7 @@ CHECKS = (
     opening,
     set_up,
     lengths,
+    typical_length,
     executed,
     figures,
     sections,
@@ -305,16 +318,18 @@ CHECKS = (
     torch_free,
     printed_numbers,
 )
+MASTER_CHECKS = (lengths, executed, metadata)  # what holds for an assignment's master, too
 
 
 def problems(path):
-    """Return all problems of the chapter at `path`, one line each."""
+    """Return all problems of the chapter or master at `path`, one line each."""
     chapter = Chapter(nbformat.read(path, as_version=4), book.name(path))
-    return [f"{check.__name__}: {problem}" for check in CHECKS for problem in check(chapter)]
+    checks = MASTER_CHECKS if chapter.folder == "assignments" else CHECKS
+    return [f"{check.__name__}: {problem}" for check in checks for problem in check(chapter)]
 
 
 if __name__ == "__main__":
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or book.chapters()
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or book.notebooks()
     lines = [f"{path.relative_to(book.ROOT)}: {line}" for path in paths for line in problems(path)]
     print("\n".join(lines) or "no problem")
     sys.exit(bool(lines))

@@ -54,18 +54,13 @@ def refresh(path):
     nbformat.write(normalise(notebook), path)
 
 
-def problems(path):
-    """Return the problems of the chapter or master at `path`."""
-    return [] if path in book.assignments() else anatomy.problems(path)
-
-
 def main(paths):
     """Refresh chapters and print their problems; return the exit status."""
     found = 0
     for path, done in parallel.finished(refresh, paths, parallel.cores()):
         error = done.exception()
         print(f"{book.name(path)} {'failed' if error else 'refreshed'}", flush=True)
-        for problem in [f"{type(error).__name__}: {error}"] if error else problems(path):
+        for problem in [f"{type(error).__name__}: {error}"] if error else anatomy.problems(path):
             found += 1
             print(f"  {problem}")
     return f"{found} problems" if found else 0

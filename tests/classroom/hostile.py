@@ -50,9 +50,9 @@ for folder in ("/", "/work", "/home", "/root", "/usr", "/grader"):
     shutil.rmtree(folder, ignore_errors=True)
 """,
     "overwrites the checker": """
-import sys, batchscaling.classroom as c, batchscaling.classroom.expect as e
-for module in (c, sys.modules[e.__module__]):
-    for name in ("expect", "within", "numbers", "drawn", "close"):
+import sys, batchscaling.classroom
+for module in [m for n, m in sys.modules.items() if n.startswith("batchscaling.classroom")]:
+    for name in ("expect", "within", "numbers", "drawn", "plotted", "draws", "close", "finite"):
         setattr(module, name, lambda *_, **__: True)
 import builtins
 builtins.AssertionError = ValueError

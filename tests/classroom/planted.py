@@ -105,8 +105,8 @@ WRONG = {
             "return lr / (1 - momentum)", "return lr", {"q5": 2}, "not the effective rate"
         ),
         "the grid is of lr": Wrong(
-            "for lr in effective_lrs * (1 - momentum):",
-            "for lr in effective_lrs:",
+            "lr = effective_lrs[:, None] * (1 - momentum)",
+            "lr = effective_lrs[:, None]",
             {"q6": 2},
             "tried at lr",
         ),

@@ -4,13 +4,12 @@ import json
 import sys
 import types
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscaling.classroom import Grader, drawn, expect, numbers, within
+from batchscaling.classroom import Grader, expect, numbers, within
 from batchscaling.classroom.grader import read
 
 
@@ -67,21 +66,6 @@ def test_numbers_inside_pass_and_bounds_have_reasons():
     with pytest.raises(AssertionError, match="shape"):
         within("x", [0.5], [0, 0], 1)
     assert numbers("x", [1, 2], (2,)).tolist() == [1, 2]
-
-
-def test_axes_become_data():
-    figure, axes = plt.subplots()
-    axes.loglog([1, 2], [3, 4], label="a")
-    axes.set_xlabel("B")
-    axes.legend()
-    found = drawn("axes", axes)
-    plt.close(figure)
-    assert found["lines"][0]["x"].tolist() == [1, 2] and found["lines"][0]["label"] == "a"
-    assert (found["xscale"], found["xlabel"], found["ylabel"]) == ("log", "B", "")
-    assert found["legend"] and drawn("axes", found) is found
-    for wrong in (..., None, 3):
-        with pytest.raises(AssertionError, match="axes"):
-            drawn("axes", wrong)
 
 
 TEST = """from otter.test_files import test_case

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
@@ -22,13 +26,13 @@ def rows(out):
 def graded(built, tmp_path_factory):
     """A small class, graded once."""
     folder, out = tmp_path_factory.mktemp("class"), tmp_path_factory.mktemp("out")
-    solved = nbformat.read(built / "sgd" / "solution" / "sgd.ipynb", as_version=4)
+    solved = nbformat.read(built / "noise" / "solution" / "noise.ipynb", as_version=4)
     for cell in solved.cells:
         if "**Rubric**" in cell.source:
             cell.source = HOSTILE_ANSWER
     (folder / "ann").mkdir()
-    nbformat.write(solved, folder / "ann" / "sgd.ipynb")
-    shutil.copy(built / "sgd" / "student" / "sgd.ipynb", folder / "=1+1.ipynb")
+    nbformat.write(solved, folder / "ann" / "noise.ipynb")
+    shutil.copy(built / "noise" / "student" / "noise.ipynb", folder / "=1+1.ipynb")
     (folder / "none.ipynb").write_bytes(b"")
     status = grade.main([str(folder), "--built", str(built), "--out", str(out)])
     return folder, out, status
@@ -47,11 +51,40 @@ def test_a_class_gets_its_points(graded):
 
 
 @needs_bubblewrap
+@pytest.mark.classroom
+@pytest.mark.timeout(900)
+def test_thirty_submissions_take_less_than_ten_minutes(built, tmp_path, capsys):
+    """On two cores; of the assignment whose tests call most."""
+    folder, out, start = tmp_path / "class", tmp_path / "out", time.monotonic()
+    folder.mkdir()
+    given = [(i, ("solution", "student")[i % 2]) for i in range(30)]
+    for i, kind in given:
+        path = built / "extrapolation" / kind / "extrapolation.ipynb"
+        shutil.copy(path, folder / f"{kind}{i}.ipynb")
+    words = [str(folder), "--built", str(built), "--out", str(out), "--jobs", "2"]
+    assert grade.main(words) == 0
+    seconds, said = time.monotonic() - start, capsys.readouterr().out
+    with capsys.disabled():
+        print(f"\n{said}{seconds:.0f} seconds.")
+    assert seconds < 600
+    assert int(re.search(r"Most memory: (\d+) MiB", said)[1]) < 1024
+    points = {name: row["automatic (of 18)"] for name, row in rows(out).items()}
+    assert points == {f"{kind}{i}": "18" if kind == "solution" else "0" for i, kind in given}
+
+
+def test_what_grades_one_submission_starts_quickly():
+    """So it imports nothing that takes long, as nbformat does."""
+    code = "import sys, tools.classroom.one; print({'nbformat', 'otter', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@needs_bubblewrap
 def test_a_page_shows_the_answer_beside_the_rubric(graded):
     _, out, _ = graded
     (page,) = (path.read_text() for path in (out / "reports").glob("ann-*.html"))
     assert "&lt;script&gt;" in page and "<script" not in page
-    assert "explains both parts by noise" in page  # the rubric
+    assert "same examples, five times fewer updates" in page  # the rubric
     assert "data:image/png;base64," in page
     assert "Replace each" not in page  # a text of the notebook itself
 
@@ -65,8 +98,8 @@ def test_what_is_graded_is_not_graded_again(graded, built, monkeypatch, capsys):
     monkeypatch.setattr(grade.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
     (result,) = (out / "results").glob("none-*.json")
     result.unlink()
-    shutil.copy(built / "sgd" / "student" / "sgd.ipynb", folder / "late.ipynb")
-    grade.main([str(folder), "--built", str(built), "--out", str(out), "--assignment", "sgd"])
+    shutil.copy(built / "noise" / "student" / "noise.ipynb", folder / "late.ipynb")
+    grade.main([str(folder), "--built", str(built), "--out", str(out), "--assignment", "noise"])
     assert sum("tools.classroom.one" in call[0] for call in started) == 2
     found = rows(out)
     assert {name: found[name] for name in before} == before and "late" in found
@@ -75,7 +108,7 @@ def test_what_is_graded_is_not_graded_again(graded, built, monkeypatch, capsys):
 @needs_bubblewrap
 def test_a_grader_that_fails_is_no_zero_and_stops_nobody(built, tmp_path, monkeypatch):
     for name in ("ann", "bob"):
-        shutil.copy(built / "sgd" / "student" / "sgd.ipynb", tmp_path / f"{name}.ipynb")
+        shutil.copy(built / "noise" / "student" / "noise.ipynb", tmp_path / f"{name}.ipynb")
     monkeypatch.setattr(grade, "PATIENCE", 0.05)
     status = grade.main([str(tmp_path), "--built", str(built), "--out", str(tmp_path / "out")])
     assert "ann: not graded in" in status and "bob: not graded in" in status
@@ -101,12 +134,12 @@ def test_only_png_is_shown_as_a_figure():
 
 
 def test_a_key_changes_with_tests_and_isolation(built, tmp_path):
-    shutil.copytree(built / "sgd", tmp_path / "sgd")
-    one = grade.state(tmp_path / "sgd", True)
-    assert one == grade.state(tmp_path / "sgd", True) != grade.state(tmp_path / "sgd", False)
-    test = tmp_path / "sgd" / "grading" / "tests" / "q1.py"
+    shutil.copytree(built / "noise", tmp_path / "noise")
+    one = grade.state(tmp_path / "noise", True)
+    assert one == grade.state(tmp_path / "noise", True) != grade.state(tmp_path / "noise", False)
+    test = tmp_path / "noise" / "grading" / "tests" / "q1.py"
     test.write_text(test.read_text() + "\n")
-    assert grade.state(tmp_path / "sgd", True) != one
+    assert grade.state(tmp_path / "noise", True) != one
     assert grade.stored(tmp_path / "absent.json", one) is None
     (tmp_path / "x.json").write_text(json.dumps({"key": "other"}))
     assert grade.stored(tmp_path / "x.json", one) is None

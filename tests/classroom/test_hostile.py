@@ -73,9 +73,9 @@ def test_every_hostile_notebook_gains_nothing(built, name):
 
 @needs_bubblewrap
 def test_a_cell_that_ends_the_process_costs_only_itself(built):
-    solution = built / "sgd" / "solution" / "sgd.ipynb"
+    solution = built / "noise" / "solution" / "noise.ipynb"
     found = notebook(solution, ["import os; os._exit(1)"])
-    result = grade(found, Assignment.read(built / "sgd"), Limits(), isolated=True)
+    result = grade(found, Assignment.read(built / "noise"), Limits(), isolated=True)
     assert score(result) == 18
     assert result["cells"][0]["error"].startswith("left out: its process ended")
 

@@ -21,7 +21,6 @@ import zipfile
 from pathlib import Path
 
 import nbformat
-from otter.assign import main as assign
 
 from tools import book
 from tools.classroom import master
@@ -32,6 +31,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 def generate(path, folder):
     """Make the files of the master at `path` in `folder`; return where they are."""
+    from otter.assign import main as assign  # takes seconds, and grading needs none of it
+
     target = folder / path.stem
     shutil.rmtree(target, ignore_errors=True)
     logging.getLogger("otter").setLevel(logging.WARNING)

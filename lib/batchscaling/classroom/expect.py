@@ -64,43 +64,6 @@ def within(name, found, low, high, *, below=None, above=None):
         raise AssertionError(f"{name} gives {shown(found)}: not a finite number")
 
 
-def drawn(name, axes):
-    """Return what a plot shows, as plain data.
-
-    Parameters
-    ----------
-    name : str
-        The variable that holds the axes.
-    axes : matplotlib.axes.Axes or dict
-        The axes, or what this function returned for them.
-
-    Returns
-    -------
-    dict
-        ``lines``, a list of dicts with ``x``, ``y`` (arrays) and ``label``; ``xlabel``, ``ylabel``,
-        ``xscale``, ``yscale`` and ``legend``, a bool.
-
-    Raises
-    ------
-    AssertionError
-        If `axes` is neither.
-    """
-    if isinstance(axes, dict) and "lines" in axes:
-        return axes
-    if not hasattr(axes, "get_lines"):
-        kind = "not filled in yet" if axes is ... else f"a {type(axes).__name__}"
-        raise AssertionError(f"{name} is {kind}; expected: the axes of your plot")
-    return {
-        "lines": [
-            {"x": np.array(x, float), "y": np.array(y, float), "label": line.get_label()}
-            for line in axes.get_lines()
-            for x, y in [line.get_data()]
-        ],
-        **{key: getattr(axes, f"get_{key}")() for key in ("xlabel", "ylabel", "xscale", "yscale")},
-        "legend": axes.get_legend() is not None,
-    }
-
-
 def numbers(name, found, shape=None):
     """Return the student's numbers as an array, or say why they are none.
 
