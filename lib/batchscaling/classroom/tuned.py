@@ -34,6 +34,5 @@ def fewest_steps(curvature, lrs, momentum, batch_sizes, target, limit):
         optimizer = HeavyBall(lr, momentum)
         if is_stable(problem, optimizer):
             steps = steps_to_target(problem, optimizer, batch_sizes, target)
-            steps = np.array(steps, dtype=float)  # None becomes NaN
-            best = np.fmin(best, np.where(steps <= limit, steps, np.inf))
+            best = np.minimum(best, np.where(steps <= limit, steps, np.inf))
     return best
