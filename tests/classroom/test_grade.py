@@ -106,6 +106,20 @@ def test_what_is_graded_is_not_graded_again(graded, built, monkeypatch, capsys):
 
 
 @needs_bubblewrap
+def test_ctrl_c_is_told_in_a_line_and_the_table_stays(graded, built, monkeypatch, capsys):
+    folder, out, _ = graded
+    before = (out / "grades.csv").read_bytes()
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grade, "grade_one", stopped)
+    assert grade.main([str(folder), "--built", str(built), "--out", str(out)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted; ")
+    assert (out / "grades.csv").read_bytes() == before
+
+
+@needs_bubblewrap
 def test_a_grader_that_fails_is_no_zero_and_stops_nobody(built, tmp_path, monkeypatch):
     for name in ("ann", "bob"):
         shutil.copy(built / "noise" / "student" / "noise.ipynb", tmp_path / f"{name}.ipynb")

@@ -133,7 +133,11 @@ def main(words):
     print(*others, sep="\n")
     folder, out = options.built / name, options.out or book.ROOT / "_build" / "grades" / name
     out = out.resolve()
-    results = grade_all(submissions, folder.resolve(), out, isolated, options.jobs)
+    try:
+        results = grade_all(submissions, folder.resolve(), out, isolated, options.jobs)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     report.write(submissions, results, Assignment.read(folder), slug, out)
     return summary(results, out)
 
