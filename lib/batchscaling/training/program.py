@@ -248,9 +248,11 @@ class Program:
                 held = self._by_worker(grads)
                 grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))
             outcomes = [o for o in self.optimizer.outcomes if step % o.every == 0]
-            before = self._held(params, batch, mine) if outcomes else None
+            if outcomes:
+                before = tree_map(torch.clone, params), self._losses(params, batch)
             params, state = self._moved(grads, state, params, hyper)
-            taken = self._taken(before, params, batch) if outcomes else None
+            if outcomes:
+                taken = self._taken(*before, mine, params, batch)
             for outcome in outcomes:
                 state = vmap(outcome.fold)(taken, state, hyper)
             if self.exchange is not None:
@@ -269,13 +271,8 @@ class Program:
             params = vmap(self.model.constrain)(params)
         return params, state
 
-    def _held(self, params, batch, grads):
-        """Return what a step changes: parameters, and the losses of its batch; and gradients."""
-        return tree_map(torch.clone, params), self._losses(params, batch), grads
-
-    def _taken(self, before, params, batch):
-        """Return the step that led to some parameters."""
-        old, losses, grads = before
+    def _taken(self, old, losses, grads, params, batch):
+        """Return the step from old parameters, and their losses, to the present ones."""
         updates = {name: p - old[name] for name, p in params.items()}
         return Taken(self._losses(params, batch) - losses, grads, updates)
 
