@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from batchscaling.training.models import layers_cpu, simple_cnn
-from batchscaling.training.models.layers_cpu import convolve, max_pool2d
+from batchscaling.training.models.layers_cpu import convolve, max_pool2d, product
 
 
 @pytest.fixture(params=[1, 10**9], ids=["loop", "grouped"])
@@ -137,6 +137,49 @@ def test_loop_and_groups_agree_in_second_derivatives_and_forward_mode(monkeypatc
     monkeypatch.setattr(layers_cpu, "LOOP", 1)
     for ours, theirs in zip(both(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+OUTPUTS = [3, layers_cpu.NARROW + 1]
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("dims", [(0, 0), (None, 0), (0, None)], ids=str)
+def test_products_of_rows_are_those_of_torch_in_every_derivative(outputs, dims):
+    inputs, weight = normal(4, 5, 6).double(), normal(4, 6, outputs, seed=1).double()
+    pair = [t[0] if dim is None else t for t, dim in zip((inputs, weight), dims, strict=True)]
+    along = [torch.cos(t) for t in pair]
+
+    def derivatives(product):
+        def loss(inputs, weight):
+            return (product(inputs, weight).tanh() ** 3).sum()
+
+        def forward(inputs, weight, *along):
+            return jvp(loss, (inputs, weight), along)[1]
+
+        functions = product, jacrev(loss, (0, 1)), jacrev(grad(loss, 1), (0, 1))
+        yield from (vmap(function, dims)(*pair) for function in functions)
+        yield vmap(forward, (*dims, *dims))(*pair, *along)
+
+    for ours, theirs in zip(derivatives(product), derivatives(torch.matmul), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_examples_are_columns_and_gradients_lie_as_their_weights(outputs):
+    inputs, weight = normal(4, 5, 6).requires_grad_(), normal(4, 6, outputs).requires_grad_()
+    made = vmap(product)(inputs, weight)
+    by_inputs, by_weight = torch.autograd.grad(made.sum(), (inputs, weight))
+    assert made.mT.is_contiguous() and by_inputs.mT.is_contiguous() and by_weight.is_contiguous()
+
+
+def test_products_of_rows_differentiate_in_bf16():
+    inputs, weight = normal(2, 5, 6), normal(2, 6, 3).requires_grad_()
+    whole = torch.autograd.grad(vmap(product)(inputs, weight).pow(2).sum(), weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = vmap(product)(inputs, weight)
+    found = torch.autograd.grad(outputs.float().pow(2).sum(), weight)[0]
+    assert outputs.dtype == torch.bfloat16 and found.dtype == weight.dtype
+    torch.testing.assert_close(found, whole, rtol=0.05, atol=0.1)
 
 
 def test_convolutions_of_rows_differentiate_in_bf16():

@@ -250,6 +250,16 @@ def test_a_pure_function_is_repeated(monkeypatch, made, name):
     assert len(made) == 1
 
 
+def test_a_view_that_is_made_twice_is_made_once_and_sees_what_is_written(monkeypatch, made):
+    def function(t):
+        first = t.mT * 1
+        t.mT.add_(1)
+        return first, t.mT * 1, torch.add(t.mT, t.mT.permute(0, 1), out=torch.empty(2, 2))
+
+    assert_equal_calls(function, number, monkeypatch=monkeypatch)
+    assert sum(line.operation.is_view for line in made[0].lines) == 1
+
+
 def test_each_layout_has_a_recording_of_its_own(monkeypatch, made):
     """Of what `t.view(-1)` copies where numbers do not follow one another, and only there."""
     kinds = (number, lambda i: number(i).T, lambda i: number(i)[:1], lambda i: number(i).double())

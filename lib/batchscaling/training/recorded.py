@@ -17,10 +17,12 @@ PLAIN = 12
 few calls. Then two recordings are compared."""
 
 _aten, _Tag = torch.ops.aten, torch.Tag
-_SAME = {_aten.detach, _aten.alias, _aten.view, _aten.expand, _aten._unsafe_view}
+_SAME = {_aten.detach, _aten.alias, _aten.view, _aten.expand, _aten._unsafe_view, _aten.permute}
 _BY_INDEX = {_aten.index, _aten.index_put, _aten.index_put_}
 _ABSOLUTE = {_aten.as_strided, _aten.as_strided_}  # they are given a place in memory
 _OTHER_NEXT_TIME = {_Tag.nondeterministic_seeded, _Tag.data_dependent_output, _Tag.inplace_view}
+_METHODS = {"add", "add_", "addcmul", "bmm", "div", "div_", "ge", "index_select", "mul", "mul_"}
+_METHODS |= {"expand", "neg", "relu", "select", "sub", "sum", "transpose", "unsqueeze", "view"}
 _NUMBERS = (bool, int, float, str, type(None))
 _KINDS = (torch.dtype, torch.layout, torch.memory_format)
 
@@ -149,7 +151,7 @@ class Recording:
             done = [name for name, j in last.items() if j == i and name and name not in self.kept]
             source += [f"    del {', '.join(done)}"] if done else []
         source.append(f"    return {self.result}")
-        scope = {f"f{i}": line.operation for i, line in enumerate(lines)}
+        scope = {f"f{i}": _callable(line.operation) for i, line in enumerate(lines)}
         scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
         scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         scope |= {"torch": torch, "inf": float("inf"), "nan": float("nan")}
@@ -166,13 +168,21 @@ class Recording:
         return lines[::-1]
 
 
+def _callable(operation):
+    """Return the operation, as a method of tensors where that takes a microsecond less."""
+    name = operation.overloadpacket.__name__
+    if name in _METHODS and not operation._overloadname.endswith("out"):
+        return getattr(torch.Tensor, name)
+    return operation._op
+
+
 class _Recorder(TorchDispatchMode):
     """Notes the operations of a call, on the level below ``vmap`` and autograd."""
 
     def __init__(self, tensors):
         super().__init__()
         self._repeatable, self._lines = True, []
-        self._names, self._count = WeakTensorKeyDictionary(), 0
+        self._names, self._count, self._views = WeakTensorKeyDictionary(), 0, {}
         for tensor in tensors:
             self._name(tensor)
         self._given = frozenset(self._names.values())
@@ -188,11 +198,20 @@ class _Recorder(TorchDispatchMode):
         found = operation(*args, **kwargs)
         self._repeatable &= _repeatable(operation, args)
         if self._repeatable and not self._renamed(operation, args, found):
-            single = isinstance(found, torch.Tensor)
-            made = tuple([self._name(part) for part in ([found] if single else found)])
-            line = _Line(operation, ", ".join(given), frozenset(used), made, single)
-            self._lines.append(line)
+            self._note(operation, ", ".join(given), frozenset(used), found)
         return found
+
+    def _note(self, operation, arguments, used, found):
+        """Add a line, unless one before it made the same view."""
+        single = isinstance(found, torch.Tensor)
+        view = operation.is_view and single
+        if view and (operation, arguments) in self._views:
+            self._names[found] = self._views[operation, arguments]
+            return
+        made = tuple([self._name(part) for part in ([found] if single else found)])
+        self._lines.append(_Line(operation, arguments, used, made, single))
+        if view:
+            self._views[operation, arguments] = made[0]
 
     def recording(self, trees, result):
         """Return what was noted, None if it cannot be repeated."""

@@ -20,14 +20,9 @@ over the trials costs more for each call but less for each number: at 8 channels
 five times.
 """
 
-NARROW, SMALL = 32, 2**15
-"""On a CPU, a dense layer of fewer outputs than `NARROW` is computed transposed: a product with ten
-columns takes up to four times as long as one with ten rows.
-
-So is one with more examples than inputs, if it has fewer weights than `SMALL`. It saves no time
-itself, but then all that lies between two layers has one layout; and turning the gradient of the
-weights back is cheap where they are few.
-"""
+NARROW = 32
+"""On a CPU, a product with ten columns takes up to four times as long as one with ten rows: below
+this, it is worth turning the result."""
 
 
 def product(inputs, weight):
@@ -42,11 +37,11 @@ def product(inputs, weight):
     -------
     torch.Tensor, shape (..., outputs)
     """
-    if inputs.device.type != "cpu" or inputs.ndim != 2 or weight.numel() >= SMALL:
+    if inputs.device.type != "cpu" or inputs.ndim != 2:
         return inputs @ weight
-    if weight.shape[-1] >= NARROW and len(inputs) <= len(weight):
-        return inputs @ weight
-    return (weight.mT @ inputs.mT).mT
+    if torch.compiler.is_compiling():  # it finds the layouts itself
+        return (weight.mT @ inputs.mT).mT
+    return _Product.apply(*_cast(inputs, weight), None)
 
 
 def convolve(inputs, weight, stride=1):
@@ -65,10 +60,7 @@ def convolve(inputs, weight, stride=1):
     """
     settings = {"stride": stride, "padding": weight.shape[-1] // 2}
     if _looped(inputs, len(weight)):
-        if torch.is_autocast_enabled("cpu"):  # which does not look into a Function's gradients
-            dtype = torch.get_autocast_dtype("cpu")
-            inputs, weight = inputs.to(dtype), weight.to(dtype)
-        return _Convolve.apply(inputs, weight, (inputs.shape, weight.shape, settings))
+        return _Convolve.apply(*_cast(inputs, weight), (inputs.shape, weight.shape, settings))
     if inputs.device.type == "cpu" and inputs.shape[1] == weight.shape[1] < 4:
         # With less than eight channels in all groups, torch takes another algorithm: the last bits
         # of a row would depend on the number of rows. Four channels each are eight for two rows.
@@ -99,8 +91,21 @@ def max_pool2d(inputs):
     return _Largest.apply(inputs[..., : height // 2 * 2, : width // 2 * 2])[0]
 
 
+def _cast(*tensors):
+    """Return tensors in the type of autocast, which does not look into a Function's gradients."""
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    return [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors]
+
+
 def _looped(inputs, channels):
     return inputs.device.type == "cpu" and len(inputs) * channels >= LOOP
+
+
+def _rows(info, dims, tensors):
+    """Return the tensors with the dimension of ``vmap`` first."""
+    pairs = zip(tensors, dims, strict=True)
+    return [t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in pairs]
 
 
 class _Bilinear(Function):
@@ -137,6 +142,34 @@ class _Bilinear(Function):
         twos = [two] * info.batch_size if dims[1] is None else two.unbind(dims[1])
         rows = [cls.apply(*pair, about) for pair in zip(ones, twos, strict=True)]
         return torch.stack(rows), 0
+
+
+class _Product(_Bilinear):
+    """A product whose examples are columns in memory.
+
+    So all that lies between two layers has one layout, products with few outputs take a quarter of
+    the time, and the gradient of the weights comes in the layout of the weights.
+    """
+
+    @staticmethod
+    def forward(inputs, weight, about):
+        return (weight.mT @ inputs.mT).mT
+
+    @staticmethod
+    def by_first(grad, weight, about):
+        return _Product.apply(grad, weight.mT, about)
+
+    @staticmethod
+    def by_second(inputs, grad, about):
+        if grad.shape[-1] >= NARROW:
+            return inputs.mT @ grad
+        return (grad.mT @ inputs).mT.contiguous()
+
+    @classmethod
+    def vmap(cls, info, dims, inputs, weight, about):
+        if dims[1] is None:
+            return inputs.movedim(dims[0], 0) @ weight, 0
+        return cls.apply(*_rows(info, dims[:2], (inputs, weight)), about), 0
 
 
 class _Convolve(_Bilinear):
@@ -190,11 +223,7 @@ class ByRows(Function):
 
     @classmethod
     def vmap(cls, info, dims, *tensors):
-        pairs = zip(tensors, dims, strict=True)
-        rows = [
-            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in pairs
-        ]
-        outputs = cls.apply(*rows)
+        outputs = cls.apply(*_rows(info, dims, tensors))
         return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
 
