@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.func import vmap
+from torch.func import vjp, vmap
 from torch.utils._pytree import tree_leaves
 
 from batchscaling.training import (
@@ -258,6 +258,57 @@ def test_a_view_that_is_made_twice_is_made_once_and_sees_what_is_written(monkeyp
 
     assert_equal_calls(function, number, monkeypatch=monkeypatch)
     assert sum(line.operation.is_view for line in made[0].lines) == 1
+
+
+def two_views(t):
+    total = t * 2
+    turned, more = total.mT, total + 1
+    return turned - more
+
+
+def view_of_a_view(t):
+    total = t * 2
+    row, more = total.mT[0], total + 1
+    return more, row * 2
+
+
+def itself_and_its_view(t):
+    total = t * 2
+    return total + total.mT
+
+
+def wider(t):
+    return (t[:1] * 2) + t
+
+
+def twice(t):
+    total = t * 2
+    return total + 1, total - 1
+
+
+OVER = {
+    "a chain": (lambda t: torch.relu((t * 2 + 1).mT - t), 3),
+    "of columns": (lambda t: (t * 2).mT + t, 1),
+    "what is given": (lambda t: t + 1, 0),
+    "what is returned": (lambda t: (lambda two: (two, two + 1))(t * 2), 0),
+    "what is needed again": (twice, 1),
+    "what a view needs": (two_views, 1),
+    "what a view of a view needs": (view_of_a_view, 0),
+    "its own view": (itself_and_its_view, 0),
+    "of another shape": (wider, 0),
+    "all rows in one": (lambda t: (t[:1] * 2).expand(2, 2) + t, 0),
+    "of another type": (lambda t: (t.long() * 2) + t, 1),
+    "a gradient": (lambda t: vjp(torch.relu, t)[1](t * 2)[0], 1),
+}
+
+
+@pytest.mark.parametrize("name", OVER)
+def test_results_are_written_over_what_nothing_needs(monkeypatch, name):
+    function, count = OVER[name]
+    found, plain = [], recorded._callable
+    monkeypatch.setattr(recorded, "_callable", lambda *line: found.append(line[1]) or plain(*line))
+    assert_equal_calls(function, number, monkeypatch=monkeypatch)
+    assert sum(found) == count and len(found) > 0
 
 
 def test_each_layout_has_a_recording_of_its_own(monkeypatch, made):

@@ -23,6 +23,18 @@ _ABSOLUTE = {_aten.as_strided, _aten.as_strided_}  # they are given a place in m
 _OTHER_NEXT_TIME = {_Tag.nondeterministic_seeded, _Tag.data_dependent_output, _Tag.inplace_view}
 _METHODS = {"add", "add_", "addcmul", "bmm", "div", "div_", "ge", "index_select", "mul", "mul_"}
 _METHODS |= {"expand", "neg", "relu", "select", "sub", "sum", "transpose", "unsqueeze", "view"}
+_IN_PLACE = {
+    _aten.add.Tensor: _aten.add_.Tensor,
+    _aten.div.Tensor: _aten.div_.Tensor,
+    _aten.mul.Tensor: _aten.mul_.Tensor,
+    _aten.neg.default: _aten.neg_.default,
+    _aten.relu.default: _aten.relu_.default,
+    _aten.sigmoid.default: _aten.sigmoid_.default,
+    _aten.sub.Tensor: _aten.sub_.Tensor,
+    _aten.tanh.default: _aten.tanh_.default,
+    _aten.tanh_backward.default: _aten.tanh_backward.grad_input,
+    _aten.threshold_backward.default: _aten.threshold_backward.grad_input,
+}
 _NUMBERS = (bool, int, float, str, type(None))
 _KINDS = (torch.dtype, torch.layout, torch.memory_format)
 
@@ -114,6 +126,7 @@ class _Line(NamedTuple):
     used: frozenset
     made: tuple  # names, None where nothing is returned
     single: bool  # whether a tensor is returned, not a sequence of them
+    over: str | None  # name of the argument that the result could be written over
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,7 @@ class Recording:
         """Return the function that repeats the operations."""
         lines = self._needed()
         last = {name: i for i, line in enumerate(lines) for name in (*line.used, *line.made)}
+        free = self._free(lines, last)
         source = ["def repeat(*trees):"]
         source += [f"    t{i} = {place}" for i, place in enumerate(self.inputs)]
         for i, line in enumerate(lines):
@@ -151,12 +165,31 @@ class Recording:
             done = [name for name, j in last.items() if j == i and name and name not in self.kept]
             source += [f"    del {', '.join(done)}"] if done else []
         source.append(f"    return {self.result}")
-        scope = {f"f{i}": _callable(line.operation) for i, line in enumerate(lines)}
+        scope = {f"f{i}": _callable(line.operation, i in free) for i, line in enumerate(lines)}
         scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
         scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         scope |= {"torch": torch, "inf": float("inf"), "nan": float("nan")}
         exec("\n".join(source), scope)
         return torch.no_grad()(scope["repeat"])
+
+    def _free(self, lines, last):
+        """Return which lines may write over an argument that nothing needs any more.
+
+        New memory costs a CPU more than most operations.
+        """
+        shared = {}  # the names of one memory, by each of them
+        for line in lines:
+            names = {name for name in line.made if name}
+            if any(part.alias_info for part in line.operation._schema.returns):
+                names = names.union(line.used, *(shared.get(name, ()) for name in line.used))
+            shared |= dict.fromkeys(names, names)
+        free = set()
+        for i, line in enumerate(lines):
+            names = shared.get(line.over, {line.over})
+            needed = not names.isdisjoint(self.kept) or max(last.get(n, -1) for n in names) > i
+            if line.over and not needed and line.used.isdisjoint(names - {line.over}):
+                free.add(i)
+        return free
 
     def _needed(self):
         """Return the lines that write into a tensor, or whose results are used."""
@@ -168,9 +201,15 @@ class Recording:
         return lines[::-1]
 
 
-def _callable(operation):
-    """Return the operation, as a method of tensors where that takes a microsecond less."""
+def _callable(operation, over):
+    """Return the operation, which writes over its argument or not.
+
+    As a method of tensors it takes a microsecond less.
+    """
+    operation = _IN_PLACE[operation] if over else operation
     name = operation.overloadpacket.__name__
+    if operation._overloadname == "grad_input":
+        return lambda grad, *rest: operation._op(grad, *rest, grad_input=grad)
     if name in _METHODS and not operation._overloadname.endswith("out"):
         return getattr(torch.Tensor, name)
     return operation._op
@@ -198,10 +237,11 @@ class _Recorder(TorchDispatchMode):
         found = operation(*args, **kwargs)
         self._repeatable &= _repeatable(operation, args)
         if self._repeatable and not self._renamed(operation, args, found):
-            self._note(operation, ", ".join(given), frozenset(used), found)
+            over = self._names[args[0]] if _fits_over(operation, args, found) else None
+            self._note(operation, ", ".join(given), frozenset(used), found, over)
         return found
 
-    def _note(self, operation, arguments, used, found):
+    def _note(self, operation, arguments, used, found, over):
         """Add a line, unless one before it made the same view."""
         single = isinstance(found, torch.Tensor)
         view = operation.is_view and single
@@ -209,7 +249,7 @@ class _Recorder(TorchDispatchMode):
             self._names[found] = self._views[operation, arguments]
             return
         made = tuple([self._name(part) for part in ([found] if single else found)])
-        self._lines.append(_Line(operation, arguments, used, made, single))
+        self._lines.append(_Line(operation, arguments, used, made, single, over))
         if view:
             self._views[operation, arguments] = made[0]
 
@@ -275,6 +315,14 @@ class _Recorder(TorchDispatchMode):
             return f"({parts})"
         types.append(type(tree))
         return f"T{len(types) - 1}({parts})"
+
+
+def _fits_over(operation, args, found):
+    """Return whether the result of an operation fits where its first argument is."""
+    if operation not in _IN_PLACE:
+        return False
+    one = args[0]
+    return one.shape == found.shape and one.stride() == found.stride() and one.dtype == found.dtype
 
 
 def _repeatable(operation, args):
