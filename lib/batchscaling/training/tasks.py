@@ -143,15 +143,15 @@ def _cnn(load, target):
     )
 
 
-def _small_cnn(load, target):
+def _small_cnn(load, examples, steps, **targets):
     """Return the task of a narrow Simple CNN on images of half the size, for a CPU."""
     return Task(
         load=lambda: load(validation=500, size=14),
         model=simple_cnn(14, filters=(8, 16), units=64),
-        targets={"validation": target},
+        targets=targets,
         rates={"sgd": Range(2**-7, 2**2), "adam": Range(2**-12, 2**-4), **_RELATIVE},
-        examples=200_000,
-        steps=200,
+        examples=examples,
+        steps=steps,
         patience=2.0,
     )
 
@@ -177,7 +177,10 @@ TASKS = {
         steps=400,
     ),
     "fashion-cnn": _cnn(fashion_mnist, 0.3),
-    "fashion-cnn-small": _small_cnn(fashion_mnist, 0.55),
+    "fashion-cnn-small": _small_cnn(fashion_mnist, 200_000, 200, validation=0.55),
+    "fashion-cnn-small-hard": _small_cnn(
+        fashion_mnist, 600_000, 1500, validation=0.4, training=0.4
+    ),
     "mnist-autoencoder": Task(
         load=lambda: pixels_as_labels(mnist(validation=10_000, size=14)),
         model=autoencoder([14 * 14, 100, 40, 12]),
@@ -189,7 +192,8 @@ TASKS = {
         loss=bernoulli_cross_entropy,
     ),
     "mnist-cnn": _cnn(mnist, 0.06),
-    "mnist-cnn-small": _small_cnn(mnist, 0.2),
+    "mnist-cnn-small": _small_cnn(mnist, 200_000, 200, validation=0.2),
+    "mnist-cnn-small-hard": _small_cnn(mnist, 600_000, 1500, validation=0.15, training=0.1),
     "mnist-softmax": _SOFTMAX,
     "mnist-softmax-averaged": replace(
         _SOFTMAX, targets={"averaged_objective": 0.01}, least_fresh=2**-14
