@@ -11,6 +11,7 @@ from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import (
     check_network,
     copied,
+    gradient,
     is_out_of_memory,
     random_states_kept,
 )
@@ -179,9 +180,7 @@ class _Runs:
         optimizer.step()
 
     def _gradient(self, model, optimizer, indices):
-        inputs, labels = self._examples.batch(indices)
-        optimizer.zero_grad()
-        self._loss(model(inputs), labels).backward()
+        gradient(model, self._loss, self._examples.batch(indices), optimizer)
         self.taken += len(indices)
 
     def _evaluate(self, model, order, seed):
