@@ -131,7 +131,8 @@ def test_momentum_is_worth_it_above_the_noise_scale_only(used, word):
 def test_all_is_as_it_was_and_all_layers_answer(kind):
     model, data, optimizer = awkward(kind)
     before = everything(model, optimizer)
-    advice = advise(model, cross_entropy, data, optimizer, batch_size=8, probed=64, branches=QUICK)
+    options = {"batch_size": 8, "probed": 64, "steps": 2, "branches": QUICK}
+    advice = advise(model, cross_entropy, data, optimizer, **options)
     assert equal(everything(model, optimizer), before)
     assert advice.throughput.batch_sizes[0] == 2 and advice.branches.batch_sizes[0] == 8
     assert advice.failed == {}
@@ -173,6 +174,67 @@ def test_a_layer_that_fails_says_why_and_others_go_on():
     advice = advise(model, cross_entropy, data, sgd, **options)
     assert advice.failed.keys() == {"noise"} and "batch statistics" in advice.failed["noise"]
     assert advice.branches is not None
+
+
+def nan(outputs, labels):
+    return torch.nan * cross_entropy(outputs, labels)
+
+
+def too_large(outputs, labels):
+    raise MemoryError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("loss", "reasons"),
+    [
+        (nan, ["gradients are not finite", "branches: loss is 'not finite'"]),
+        (
+            too_large,
+            [
+                "throughput: model is 'too large'",
+                "noise: batch_size is 8; allowed: one that fits",
+                "branches: batch_size is 8; allowed: one that fits",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_loss_that_is_nan_and_memory_that_is_short_give_no_number(kind, loss, reasons):
+    model, data, optimizer = awkward(kind)
+    before = everything(model, optimizer)
+    advice = advise(model, loss, data, optimizer, batch_size=8, probed=24, branches=QUICK)
+    assert advice.batch_size is None and str(advice).startswith("cannot tell: ")
+    assert all(reason in advice.reason for reason in reasons)
+    assert equal(everything(model, optimizer), before)
+
+
+class Half(torch.nn.Module):
+    """A network with its forward pass in half precision."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.inner(inputs).float()
+
+
+def test_mixed_precision_is_measured_or_the_layer_says_why_not():
+    """Examples apart, batch normalisation does not mix precisions."""
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    normalising, data, _ = awkward(torch.optim.SGD)
+
+    def advised(model):
+        sgd = torch.optim.SGD(model.parameters(), lr=1e-2)
+        return advise(model, cross_entropy, data, sgd, batch_size=8, layers=["noise"])
+
+    plain, half = advised(inner).noise, advised(Half(inner)).noise
+    assert half.trace == pytest.approx(plain.trace, rel=0.05) and half.trace != plain.trace
+    assert half.batch_size == pytest.approx(plain.batch_size, rel=0.2)
+    refused = advised(Half(normalising)).failed["noise"]
+    assert refused.startswith("model is 'Half'; allowed: one whose gradients of single examples")
 
 
 def test_json_and_page_hold_the_same():

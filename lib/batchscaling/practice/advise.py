@@ -11,7 +11,7 @@ from batchscaling.practice.throughput import throughput
 
 LAYERS = ("throughput", "noise", "branches")
 _LARGEST = 4096  # batch size that is timed
-_SHARE = 0.05  # of a run's examples, as gradients that the noise scale may take
+_SHARE, _GROWN = 0.05, 64  # of a run's examples, and of `probed`: gradients for the noise scale
 
 
 def advise(
@@ -35,7 +35,8 @@ def advise(
     limit, not a goal. Noise: the noise scale of the gradients of single examples, by
     `NoiseMeter.probe`, in the geometry of the optimizer. It is averaged over eight states of a copy
     that trains on for a moment, since that of one state goes up and down; where the signal is weak,
-    probes grow, up to a twentieth of the run, or an epoch if `steps` is not given. Branches:
+    probes grow up to eight times, within a twentieth of the run if `steps` says how long that is.
+    Branches:
     `branch`, the dearest. The advised size reaches a loss in the least time, if the noise scale is
     the critical batch size; the chapters say how far it is from it.
 
@@ -95,7 +96,7 @@ def advise(
             optimizer,
             batch_size=batch_size,
             probed=probed,
-            most=examples.count if steps == 1 else _SHARE * steps * batch_size,
+            most=_GROWN * probed if steps == 1 else _SHARE * steps * batch_size,
             confidence=confidence,
             seed=seed,
         ),

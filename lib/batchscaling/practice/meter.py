@@ -198,7 +198,8 @@ class NoiseMeter:
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
             geometry is ``"sign"``, the gradients of a chunk do not fit into memory, or the model
-            has batch normalisation without running statistics.
+            has batch normalisation without running statistics, or does not work under
+            ``torch.func.vmap``.
         """
         batch = _check_batch(inputs, labels)
         chunk = check.integer("chunk", chunk, 1)
@@ -211,9 +212,10 @@ class NoiseMeter:
         try:
             products = example_products(self._module, groups, self._geometry, loss, batch, chunk)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            check.reject("chunk", chunk, f"one whose gradients fit into memory ({error})")
+            if is_out_of_memory(error):
+                check.reject("chunk", chunk, f"one whose gradients fit into memory ({error})")
+            allowed = f"one whose gradients of single examples torch.func can take ({error})"
+            check.reject("model", type(self._module).__name__, allowed)
         if not np.isfinite(products).all():
             return nothing(0, len(inputs), "gradients are not finite", self._groups)
         found = [per_example_estimate(*rows, confidence=confidence) for rows in zip(*products)]
