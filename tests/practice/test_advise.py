@@ -208,6 +208,21 @@ def test_a_loss_that_is_nan_and_memory_that_is_short_give_no_number(kind, loss, 
     assert equal(everything(model, optimizer), before)
 
 
+def test_a_batch_that_does_not_fit_into_memory_ends_the_throughput():
+    model, data, sgd = awkward(torch.optim.SGD)
+    before = everything(model, sgd)
+
+    def loss(outputs, labels):
+        if len(labels) > 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return cross_entropy(outputs, labels)
+
+    speed = advise(model, loss, data, sgd, batch_size=8, layers=["throughput"]).throughput
+    assert speed.ended == "a batch of 16 does not fit into memory"
+    assert speed.batch_sizes == (2, 4, 8)
+    assert equal(everything(model, sgd), before)
+
+
 class Half(torch.nn.Module):
     """A network with its forward pass in half precision."""
 
@@ -255,11 +270,12 @@ def test_json_and_page_hold_the_same():
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"layers": ["speed"]}, "layers is 'speed'; allowed: one of 'throughput'"),
-        ({"probed": 2}, "probed is 2"),
+        ({"probed": 23}, "probed is 23"),
         ({"steps": 0}, "steps is 0"),
         ({"price": -1}, "price is -1"),
         ({"optimizer": None}, "optimizer is 'NoneType'"),
         ({"data": None}, "data is 'NoneType'"),
+        ({"data": (torch.empty(0, 5), torch.empty(0))}, "data is 'without examples'"),
     ],
 )
 def test_bad_input_is_named(changes, words):
