@@ -33,12 +33,11 @@ def advise(
 
     Three layers, each optional. Throughput: the seconds of a step, on this device; memory is a
     limit, not a goal. Noise: the noise scale of the gradients of single examples, by
-    `NoiseMeter.probe`, in the geometry of the optimizer. It is averaged over eight states of a copy
-    that trains on for a moment, since that of one state goes up and down; where the signal is weak,
-    probes grow up to eight times, within a twentieth of the run if `steps` says how long that is.
-    Branches:
-    `branch`, the dearest. The advised size reaches a loss in the least time, if the noise scale is
-    the critical batch size; the chapters say how far it is from it.
+    `NoiseMeter.probe`, in the geometry of the optimizer. That of one state goes up and down, so it
+    is averaged over eight states of a copy that trains on for a moment. Where the signal is weak,
+    probes grow up to eight times. Branches: `branch`, the dearest. The advised size reaches a loss
+    in the least time, if the noise scale is the critical batch size; the last chapter of the book
+    on practice says how near it comes.
 
     Layers work on copies. Model, buffers, optimizer, data loader and random numbers are as before
     afterwards, also after an error.
@@ -54,7 +53,8 @@ def advise(
     probed : int
         Examples whose gradients are taken first; all where there are fewer.
     steps : float
-        Of the whole run, if the table is to be in steps and seconds and not in shares.
+        Of the whole run, if the table is to be in steps and seconds and not in shares. Probes then
+        grow within a twentieth of its examples.
     price : float
         Of a second on the device, in any currency.
     confidence : float
