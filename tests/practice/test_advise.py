@@ -11,8 +11,11 @@ from test_branch import awkward, equal, everything
 from torch.nn.functional import cross_entropy
 
 from batchscaling.__main__ import main
+from batchscaling.curves import load_results
 from batchscaling.practice import BranchedCheck, NoiseReading, Throughput, advise, predict
 from batchscaling.practice.advice import combined
+from batchscaling.training import TASKS
+from tools import measure_advice
 
 QUICK = {"repeats": 3, "steps": 1, "factors": (2, 4)}
 SGD = {"method": "sgd", "hyper": {"lr": 0.1}}
@@ -250,6 +253,24 @@ def test_mixed_precision_is_measured_or_the_layer_says_why_not():
     assert half.batch_size == pytest.approx(plain.batch_size, rel=0.2)
     refused = advised(Half(normalising)).failed["noise"]
     assert refused.startswith("model is 'Half'; allowed: one whose gradients of single examples")
+
+
+def test_the_stored_advice_is_what_a_run_says_again():
+    stored = json.loads(measure_advice.FILE.read_text("utf-8"))
+    rows = stored["rows"]
+    per_task = 3 * 2 * len(measure_advice.SEEDS) * len(measure_advice.ASKED)
+    assert [sum(r["task"] == task for r in rows) for task in measure_advice.BEGUN] == [per_task] * 4
+    assert "dirty" not in stored["provenance"]["commit"]
+    (cell,) = (
+        cell
+        for cell in load_results(task="digits-mlp")
+        if (cell.optimizer, cell.batch_size) == ("adam", 16)
+    )
+    task, same = TASKS["digits-mlp"], {"task": "digits-mlp", "optimizer": "adam", "batch_size": 16}
+    again = next(measure_advice.asked(task, task.load(), cell, 1))
+    held = next(r for r in rows if r.items() >= {**same, "seed": 1, "asked": 0.1}.items())
+    for name in ("trace", "signal", "noise_scale"):
+        assert again[name] == pytest.approx(held[name], rel=0.05)
 
 
 def test_json_and_page_hold_the_same():
