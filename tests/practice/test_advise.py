@@ -100,6 +100,18 @@ def test_what_follows_from_the_layers(layers, sizes, words):
         assert found[1] < found[0] < found[2]
 
 
+@pytest.mark.parametrize(
+    ("hyper", "told"),
+    [({"momentum": 0.9}, True), ({"beta1": 0.9, "beta2": 0.99}, True), ({"beta1": 0.0}, False)],
+)
+def test_what_the_noise_scale_does_not_know_of_momentum_is_told(hyper, told):
+    for layers in ((SPEED, NOISE, None), (None, NOISE, None)):
+        reason = combined(8, *layers, {}, method="sgd", hyper=hyper).reason
+        assert ("momentum may let larger ones" in reason) == told
+    of_branches = combined(8, None, None, branches(16, 64), {}, method="sgd", hyper=hyper)
+    assert "momentum" not in of_branches.reason
+
+
 def test_layers_that_disagree_are_told():
     told = [
         combined(8, None, NOISE, branches(*ends), {}, **SGD).disagreements
