@@ -175,7 +175,7 @@ def test_a_task_object_whose_module_is_not_there_is_named(folder, monkeypatch):
     work = packed(run_cell, Cell(task, "sgd", 8, **SMALL), "cpu")
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(folder)])
     monkeypatch.delitem(sys.modules, "net_of_mine")
-    with pytest.raises(ValueError, match=r"^task is 'own'; allowed: .* No module named 'net_of"):
+    with pytest.raises(ValueError, match=r"^task is 'own'; allowed: .*No module named 'net_of"):
         unpacked_run(*work)
 
 
