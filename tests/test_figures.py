@@ -314,6 +314,9 @@ CASES = {
     ),
     "nqm.trust.gains_by_angle": lambda draw: draw(SIZES, NAMED, NAMED),
     "nqm.trust.loss_spread": lambda draw: draw(SIZES, dict.fromkeys("ab", TWO), FALLS),
+    "practice.advising.advice_against_best": lambda draw: draw(
+        {"digits": {"sgd": GOES / 2, "adam": FALLS}, "softmax": {"sgd": GOES}}
+    ),
     "practice.advising.limits_along": lambda draw: draw(
         SIZES.astype(int), np.array(BAND)[[1, 0, 2]].T, SIZES, 4 * SIZES
     ),

@@ -1,4 +1,4 @@
-"""Calibrate the branched check on the noisy quadratic model: the data of chapter practice/02.
+"""Calibrate the branched check on the noisy quadratic model: the data of chapter practice/04.
 
     python -m tools.measure_branch [file]
 
@@ -6,8 +6,8 @@ There the loss of each branch is known exactly, by `expected_losses`. Thousands 
 simulated, with common random numbers as `batchscaling.practice.branch` has them, and judged by the
 same functions. What is stored for each setting of the model and the check: how often the interval
 for the share lost holds the true share (of those that tell, and with refusals as holding it), how
-often a verdict is wrong, how often the check cannot tell, and the bias of the share. It takes half
-a minute of one core.
+often a verdict is wrong, how often the check cannot tell, and the bias of the share. It takes two
+minutes of one core.
 """
 
 import sys
@@ -29,7 +29,7 @@ TOLERANCE, EVALUATED = 0.2, 1024
 PROBLEM = NoisyQuadratic.harmonic(dim=30)
 # At the larger rate 16 times it is close to the largest stable one, 2.
 RATES, SIZES, STARTS = (0.02, 0.11), (4, 32), (5, 100, 2000)  # starts: steps before the check
-STEPS, REPEATS = (2, 8), (4, 8)
+STEPS, REPEATS = (2, 8), (4, 8, 16)
 
 
 def expected_losses(problem, theta, lr, batch_size, examples):

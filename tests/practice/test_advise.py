@@ -11,8 +11,11 @@ from test_branch import awkward, equal, everything
 from torch.nn.functional import cross_entropy
 
 from batchscaling.__main__ import main
+from batchscaling.curves import load_results
 from batchscaling.practice import BranchedCheck, NoiseReading, Throughput, advise, predict
 from batchscaling.practice.advice import combined
+from batchscaling.training import TASKS
+from tools import measure_advice
 
 QUICK = {"repeats": 3, "steps": 1, "factors": (2, 4)}
 SGD = {"method": "sgd", "hyper": {"lr": 0.1}}
@@ -97,6 +100,18 @@ def test_what_follows_from_the_layers(layers, sizes, words):
         assert found[1] < found[0] < found[2]
 
 
+@pytest.mark.parametrize(
+    ("hyper", "told"),
+    [({"momentum": 0.9}, True), ({"beta1": 0.9, "beta2": 0.99}, True), ({"beta1": 0.0}, False)],
+)
+def test_what_the_noise_scale_does_not_know_of_momentum_is_told(hyper, told):
+    for layers in ((SPEED, NOISE, None), (None, NOISE, None)):
+        reason = combined(8, *layers, {}, method="sgd", hyper=hyper).reason
+        assert ("momentum may let larger ones" in reason) == told
+    of_branches = combined(8, None, None, branches(16, 64), {}, method="sgd", hyper=hyper)
+    assert "momentum" not in of_branches.reason
+
+
 def test_layers_that_disagree_are_told():
     told = [
         combined(8, None, NOISE, branches(*ends), {}, **SGD).disagreements
@@ -131,7 +146,8 @@ def test_momentum_is_worth_it_above_the_noise_scale_only(used, word):
 def test_all_is_as_it_was_and_all_layers_answer(kind):
     model, data, optimizer = awkward(kind)
     before = everything(model, optimizer)
-    advice = advise(model, cross_entropy, data, optimizer, batch_size=8, probed=64, branches=QUICK)
+    options = {"batch_size": 8, "probed": 64, "steps": 2, "branches": QUICK}
+    advice = advise(model, cross_entropy, data, optimizer, **options)
     assert equal(everything(model, optimizer), before)
     assert advice.throughput.batch_sizes[0] == 2 and advice.branches.batch_sizes[0] == 8
     assert advice.failed == {}
@@ -175,6 +191,100 @@ def test_a_layer_that_fails_says_why_and_others_go_on():
     assert advice.branches is not None
 
 
+def nan(outputs, labels):
+    return torch.nan * cross_entropy(outputs, labels)
+
+
+def too_large(outputs, labels):
+    raise MemoryError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("loss", "reasons"),
+    [
+        (nan, ["gradients are not finite", "branches: loss is 'not finite'"]),
+        (
+            too_large,
+            [
+                "throughput: model is 'too large'",
+                "noise: batch_size is 8; allowed: one that fits",
+                "branches: batch_size is 8; allowed: one that fits",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_loss_that_is_nan_and_memory_that_is_short_give_no_number(kind, loss, reasons):
+    model, data, optimizer = awkward(kind)
+    before = everything(model, optimizer)
+    advice = advise(model, loss, data, optimizer, batch_size=8, probed=24, branches=QUICK)
+    assert advice.batch_size is None and str(advice).startswith("cannot tell: ")
+    assert all(reason in advice.reason for reason in reasons)
+    assert equal(everything(model, optimizer), before)
+
+
+def test_a_batch_that_does_not_fit_into_memory_ends_the_throughput():
+    model, data, sgd = awkward(torch.optim.SGD)
+    before = everything(model, sgd)
+
+    def loss(outputs, labels):
+        if len(labels) > 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return cross_entropy(outputs, labels)
+
+    speed = advise(model, loss, data, sgd, batch_size=8, layers=["throughput"]).throughput
+    assert speed.ended == "a batch of 16 does not fit into memory"
+    assert speed.batch_sizes == (2, 4, 8)
+    assert equal(everything(model, sgd), before)
+
+
+class Half(torch.nn.Module):
+    """A network with its forward pass in half precision."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.inner(inputs).float()
+
+
+def test_mixed_precision_is_measured_or_the_layer_says_why_not():
+    """Examples apart, batch normalisation does not mix precisions."""
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    normalising, data, _ = awkward(torch.optim.SGD)
+
+    def advised(model):
+        sgd = torch.optim.SGD(model.parameters(), lr=1e-2)
+        return advise(model, cross_entropy, data, sgd, batch_size=8, layers=["noise"])
+
+    plain, half = advised(inner).noise, advised(Half(inner)).noise
+    assert half.trace == pytest.approx(plain.trace, rel=0.05) and half.trace != plain.trace
+    assert half.batch_size == pytest.approx(plain.batch_size, rel=0.2)
+    refused = advised(Half(normalising)).failed["noise"]
+    assert refused.startswith("model is 'Half'; allowed: one whose gradients of single examples")
+
+
+def test_the_stored_advice_is_what_a_run_says_again():
+    stored = json.loads(measure_advice.FILE.read_text("utf-8"))
+    rows = stored["rows"]
+    per_task = 3 * 2 * len(measure_advice.SEEDS) * len(measure_advice.ASKED)
+    assert [sum(r["task"] == task for r in rows) for task in measure_advice.BEGUN] == [per_task] * 4
+    assert "dirty" not in stored["provenance"]["commit"]
+    (cell,) = (
+        cell
+        for cell in load_results(task="digits-mlp")
+        if (cell.optimizer, cell.batch_size) == ("adam", 16)
+    )
+    task, same = TASKS["digits-mlp"], {"task": "digits-mlp", "optimizer": "adam", "batch_size": 16}
+    again = next(measure_advice.asked(task, task.load(), cell, 1))
+    held = next(r for r in rows if r.items() >= {**same, "seed": 1, "asked": 0.1}.items())
+    for name in ("trace", "signal", "noise_scale"):
+        assert again[name] == pytest.approx(held[name], rel=0.05)
+
+
 def test_json_and_page_hold_the_same():
     advice = combined(8, SPEED, NOISE, branches(16, 32), {"noise": "<b>"}, price=1e-3, **SGD)
     held = json.loads(advice.to_json())
@@ -193,11 +303,12 @@ def test_json_and_page_hold_the_same():
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"layers": ["speed"]}, "layers is 'speed'; allowed: one of 'throughput'"),
-        ({"probed": 2}, "probed is 2"),
+        ({"probed": 23}, "probed is 23"),
         ({"steps": 0}, "steps is 0"),
         ({"price": -1}, "price is -1"),
         ({"optimizer": None}, "optimizer is 'NoneType'"),
         ({"data": None}, "data is 'NoneType'"),
+        ({"data": (torch.empty(0, 5), torch.empty(0))}, "data is 'without examples'"),
     ],
 )
 def test_bad_input_is_named(changes, words):

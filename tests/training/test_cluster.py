@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscaling.training import Cell, run_sweep
+from batchscaling.training import Cell, load_task, run_sweep
 from batchscaling.training import sweeps as module
 
 ray = pytest.importorskip("ray")
@@ -223,3 +223,24 @@ def test_an_error_in_a_worker_is_told(address, tmp_path):
         run_sweep([cell], tmp_path, device="toaster", ray=address, progress=False)
     assert not ray.is_initialized()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_of_ones_own_run_in_workers(address, folder, own, tmp_path, monkeypatch):
+    """By file, by module and as an object, from a folder that holds none of them."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    by_file = load_task("mine/net_of_mine.py:net", folder.parent)
+    by_module = load_task("net_of_mine:net", folder)
+    tasks = [(by_file, 8), (by_module, 16), (own, 16)]
+    cells = [Cell(task, "sgd", size, **SMALL) for task, size in tasks]
+    paths = run_sweep(cells, "out", ray=address, progress=False)
+    assert [path.name for path in paths] == [
+        "net-sgd-00008.json",
+        "net-sgd-00016.json",
+        "own-sgd-00016.json",
+    ]
+    for path, same in zip(paths, run_sweep(cells, "here", progress=False), strict=True):
+        found, expected = (json.loads(one.read_text("utf-8")) for one in (path, same))
+        found["provenance"] = expected["provenance"] = None
+        assert found == expected

@@ -1,7 +1,9 @@
 """Sweeps of tasks of one's own: found by module or file, sent to processes, told apart."""
 
+import importlib
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,52 +15,11 @@ import tiny
 import torch
 
 from batchscaling.__main__ import main
-from batchscaling.training import TASKS, Cell, load_task, mlp, run_sweep
+from batchscaling.training import TASKS, Cell, load_task, mlp, run_cell, run_sweep
+from batchscaling.training.runners.packed import packed, unpacked_run
 
 SMALL = {"trials": 3, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 2}
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-
-FILE = """
-from beside import FEATURES
-import torch
-from torch import nn
-from batchscaling.training import Data, Range, Task, from_module
-
-def load():
-    rng = torch.Generator().manual_seed(0)
-    inputs = torch.randn(96, FEATURES, generator=rng)
-    labels = (inputs[:, 0] > 0).long()
-    return Data(inputs[:64], labels[:64], inputs[64:], labels[64:])
-
-net = Task(
-    load=lambda: load(),
-    model=from_module(lambda: nn.Sequential(nn.Linear(FEATURES, 4), nn.Tanh(), nn.Linear(4, 2))),
-    targets={"validation": 0.4},
-    rates={"sgd": Range(2**-4, 2**3)},
-    examples=800,
-    steps=40,
-)
-number = 3
-"""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return a folder with a task in it, which nobody can import from."""
-    place = tmp_path / "mine"
-    place.mkdir()
-    (place / "net_of_mine.py").write_text(FILE)
-    (place / "beside.py").write_text("FEATURES = 5\n")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("net_of_mine", "beside"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return place
-
-
-@pytest.fixture
-def own():
-    """Return a task without a file, of a function without a name."""
-    return replace(tiny.TINY, name="own", load=lambda: tiny.load(), targets={"validation": 0.6})
 
 
 def without_origin(path):
@@ -105,7 +66,7 @@ def test_neighbours_of_equal_names_are_not_mistaken(folder, tmp_path):
     load_task(f"{folder}/net_of_mine.py:net")
     other = tmp_path / "other"
     other.mkdir()
-    (other / "net_of_mine.py").write_text(FILE)
+    shutil.copy(folder / "net_of_mine.py", other)
     assert load_task(f"{other}/net_of_mine.py:net").load().train_inputs.shape == (64, 5)
     (other / "beside.py").write_text("FEATURES = 7\n")
     with pytest.raises(ValueError, match=r"^task is .* allowed: one beside .* 'beside' is '.*mine"):
@@ -184,7 +145,7 @@ def test_results_are_shown_of_this_task_only(folder, tmp_path, capsys):
     main(["results", str(tmp_path / "out"), f"--task={task}"])
     assert capsys.readouterr().out.splitlines()[1].startswith("net  sgd ")
     file = folder / "net_of_mine.py"
-    file.write_text(FILE.replace("nn.Tanh()", "nn.ReLU()"))
+    file.write_text(file.read_text().replace("nn.Tanh()", "nn.ReLU()"))
     with pytest.raises(SystemExit) as ended:
         main(["results", str(tmp_path / "out"), f"--task={task}"])
     assert ended.value.code == 2
@@ -199,11 +160,23 @@ def test_a_task_object_goes_to_processes(own, tmp_path):
         assert json.loads(path.read_text("utf-8"))["cell"]["task"] == "own"
 
 
-def test_a_task_object_that_cannot_be_sent_is_named(own, tmp_path):
+@pytest.mark.parametrize("where", [{"workers": 2}, {"ray": "nowhere"}])
+def test_a_task_object_that_cannot_be_sent_is_named(own, tmp_path, where):
     held = threading.Lock()
     cell = Cell(replace(own, load=lambda: held), "sgd", 16)
     with pytest.raises(ValueError, match=r"^task is 'own'; allowed: one that can be sent to"):
-        run_sweep([cell], tmp_path, workers=2, progress=False)
+        run_sweep([cell], tmp_path, progress=False, **where)
+
+
+def test_a_task_object_whose_module_is_not_there_is_named(folder, monkeypatch):
+    """A worker on another machine may not find the module that this process has."""
+    monkeypatch.syspath_prepend(folder)
+    task = replace(importlib.import_module("net_of_mine").net, name="own")
+    work = packed(run_cell, Cell(task, "sgd", 8, **SMALL), "cpu")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(folder)])
+    monkeypatch.delitem(sys.modules, "net_of_mine")
+    with pytest.raises(ValueError, match=r"^task is 'own'; allowed: .*No module named 'net_of"):
+        unpacked_run(*work)
 
 
 def shuffled():

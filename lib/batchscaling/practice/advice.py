@@ -165,6 +165,8 @@ def combined(used, throughput, noise, branches, failed, **more):
         low = branches.low or used
         high = branches.high or branches.batch_sizes[-1]
         three, reason = [low, low, high], "branches lose nothing up to there"
+    if known and (more["hyper"].get("momentum") or more["hyper"].get("beta1")):
+        reason += "; momentum may let larger ones be as good, which a noise scale does not know"
     disagreements = []
     if known and checked:
         disagreements = _disagreements(noise, branches)

@@ -5,13 +5,13 @@ from batchscaling._errors import InputError
 from batchscaling.practice.advice import combined
 from batchscaling.practice.branch import branch
 from batchscaling.practice.examples import Examples
-from batchscaling.practice.kept import check_network, copied, random_states_kept
-from batchscaling.practice.meter import NoiseMeter
+from batchscaling.practice.kept import check_network, random_states_kept
+from batchscaling.practice.stretch import FEWEST, stretch
 from batchscaling.practice.throughput import throughput
-from batchscaling.training.data import batches
 
 LAYERS = ("throughput", "noise", "branches")
 _LARGEST = 4096  # batch size that is timed
+_SHARE, _GROWN = 0.05, 64  # of a run's examples, and of `probed`: gradients for the noise scale
 
 
 def advise(
@@ -33,9 +33,11 @@ def advise(
 
     Three layers, each optional. Throughput: the seconds of a step, on this device; memory is a
     limit, not a goal. Noise: the noise scale of the gradients of single examples, by
-    `NoiseMeter.probe`, in the geometry of the optimizer. Branches: `branch`, the dearest. The
-    advised size reaches a loss in the least time, if the noise scale is the critical batch size.
-    On the book's digits it is too small, by factors of two to four: see the chapters.
+    `NoiseMeter.probe`, in the geometry of the optimizer. That of one state goes up and down, so it
+    is averaged over eight states of a copy that trains on for a moment. Where the signal is weak,
+    probes grow up to eight times. Branches: `branch`, the dearest. The advised size reaches a loss
+    in the least time, if the noise scale is the critical batch size; the last chapter of the book
+    on practice says how near it comes.
 
     Layers work on copies. Model, buffers, optimizer, data loader and random numbers are as before
     afterwards, also after an error.
@@ -49,9 +51,10 @@ def advise(
     layers : sequence of str
         Of ``"throughput"``, ``"noise"`` and ``"branches"``.
     probed : int
-        Examples whose gradients are taken; all where there are fewer.
+        Examples whose gradients are taken first; all where there are fewer.
     steps : float
-        Of the whole run, if the table is to be in steps and seconds and not in shares.
+        Of the whole run, if the table is to be in steps and seconds and not in shares. Probes then
+        grow within a twentieth of its examples.
     price : float
         Of a second on the device, in any currency.
     confidence : float
@@ -73,7 +76,7 @@ def advise(
     """
     check_network(model, optimizer)
     batch_size = check.integer("batch_size", batch_size, 1)
-    probed, seed = check.integer("probed", probed, 3), check.integer("seed", seed, 0)
+    probed, seed = check.integer("probed", probed, FEWEST), check.integer("seed", seed, 0)
     steps, price = check.positive("steps", steps), check.nonnegative("price", price)
     layers = [check.one_of("layers", layer, LAYERS) for layer in layers]
     examples = Examples(data, next(model.parameters()).device)
@@ -86,7 +89,17 @@ def advise(
         "throughput": lambda: throughput(
             model, loss, examples, optimizer, largest=min(_LARGEST, examples.count)
         ),
-        "noise": lambda: _noise(model, loss, examples, optimizer, probed, confidence, seed),
+        "noise": lambda: stretch(
+            model,
+            loss,
+            examples,
+            optimizer,
+            batch_size=batch_size,
+            probed=probed,
+            most=_GROWN * probed if steps == 1 else _SHARE * steps * batch_size,
+            confidence=confidence,
+            seed=seed,
+        ),
         "branches": measure_branches,
     }
     found, failed = dict.fromkeys(LAYERS), {}
@@ -99,15 +112,6 @@ def advise(
     method, hyper = _hyper(optimizer)
     more = {"method": method, "hyper": hyper, "steps": steps, "price": price}
     return combined(batch_size, *found.values(), failed, **more)
-
-
-def _noise(model, loss, examples, optimizer, probed, confidence, seed):
-    model, optimizer = copied(model, optimizer)
-    model.train()
-    geometry = "adam" if "betas" in optimizer.defaults else "euclidean"
-    indices = next(batches(seed, examples.count, min(probed, examples.count)))
-    meter = NoiseMeter(model, optimizer, geometry=geometry)
-    return meter.probe(loss, *examples.batch(indices), confidence=confidence)
 
 
 def _hyper(optimizer):

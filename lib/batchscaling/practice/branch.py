@@ -11,6 +11,7 @@ from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import (
     check_network,
     copied,
+    gradient,
     is_out_of_memory,
     random_states_kept,
 )
@@ -72,7 +73,8 @@ def branch(
         Of the branch with the largest batches. The window has so many times its batch of examples.
         A short window does not see that a rate is unstable in the long run.
     repeats : int
-        At least 3.
+        At least 3. On the noisy quadratic model, 95 % intervals of 8 hold the truth 92 times in
+        100, and of 16 93 times, refusals aside.
     evaluated : int
         Examples that losses are compared on, in each repetition others; they come after those of
         the window where the data has as many.
@@ -179,9 +181,7 @@ class _Runs:
         optimizer.step()
 
     def _gradient(self, model, optimizer, indices):
-        inputs, labels = self._examples.batch(indices)
-        optimizer.zero_grad()
-        self._loss(model(inputs), labels).backward()
+        gradient(model, self._loss, self._examples.batch(indices), optimizer)
         self.taken += len(indices)
 
     def _evaluate(self, model, order, seed):

@@ -25,6 +25,13 @@ def copied(model, optimizer):
         check.reject("model", type(model).__name__, f"one that copy.deepcopy copies ({error})")
 
 
+def gradient(model, loss, batch, optimizer):
+    """Let parameters hold the gradient of a batch of inputs and labels."""
+    inputs, labels = batch
+    optimizer.zero_grad()
+    loss(model(inputs), labels).backward()
+
+
 def check_network(model, optimizer):
     """Check that both are what torch calls so, and that the optimizer's parameters are the model's.
 

@@ -1,6 +1,6 @@
 """The noise scale of any network, measured in an ordinary training loop."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from batchscaling.noise import (
 )
 from batchscaling.practice.geometry import geometry_of
 from batchscaling.practice.groups import groups_of
-from batchscaling.practice.probe import example_products
+from batchscaling.practice.kept import is_out_of_memory
+from batchscaling.practice.probe import GRADIENTS, example_products
 from batchscaling.practice.reading import nothing, read
 from batchscaling.practice.taps import Taps
 
@@ -196,7 +197,9 @@ class NoiseMeter:
         ------
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
-            geometry is ``"sign"``, or the model has batch normalisation without running statistics.
+            geometry is ``"sign"``, the gradients of a chunk do not fit into memory, or the model
+            has batch normalisation without running statistics, or does not work under
+            ``torch.func.vmap``.
         """
         batch = _check_batch(inputs, labels)
         chunk = check.integer("chunk", chunk, 1)
@@ -206,11 +209,18 @@ class NoiseMeter:
         groups = list(self._groups.values())
         if not any(self._geometry.knows(param) for group in groups for param in group.values()):
             return nothing(0, len(inputs), "the optimizer has made no step", self._groups)
-        products = example_products(self._module, groups, self._geometry, loss, batch, chunk)
+        try:
+            products = example_products(self._module, groups, self._geometry, loss, batch, chunk)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                check.reject("chunk", chunk, f"one whose gradients fit into memory ({error})")
+            allowed = f"one whose gradients of single examples torch.func can take ({error})"
+            check.reject("model", type(self._module).__name__, allowed)
         if not np.isfinite(products).all():
             return nothing(0, len(inputs), "gradients are not finite", self._groups)
         found = [per_example_estimate(*rows, confidence=confidence) for rows in zip(*products)]
-        return self._reading(map(astuple, found), len(inputs), 0)
+        reading = self._reading(map(astuple, found), len(inputs), 0)
+        return replace(reading, taken=GRADIENTS * len(inputs))
 
     def close(self):
         """Take the meter off the network."""

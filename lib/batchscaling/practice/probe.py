@@ -11,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from batchscaling import _validation as check
 from batchscaling.training.models.module import places
 
+GRADIENTS = 2
+"""Gradients of each example that `example_products` takes."""
+
 
 def example_products(module, groups, geometry, loss, batch, chunk):
     """Return the products of gradients that `per_example_estimate` takes.

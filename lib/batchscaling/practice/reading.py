@@ -22,6 +22,8 @@ class NoiseReading:
         Steps, or examples of a probe, that count, and steps that do not.
     groups : dict of str to NoiseReading
         The same for each group of parameters.
+    taken : int
+        Gradients of single examples that the measurement took, besides those of training.
     """
 
     batch_size: float | None
@@ -33,6 +35,7 @@ class NoiseReading:
     measured: int
     left_out: int = 0
     groups: dict = field(default_factory=dict, repr=False)
+    taken: int = 0
 
     def __str__(self):
         if self.reason is not None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscaling import _validation as check
-from batchscaling.practice.kept import copied, is_out_of_memory
+from batchscaling.practice.kept import copied, gradient, is_out_of_memory
 
 _ENOUGH = 1.1  # two doublings in turn that gain less than this end the measurement
 _STEPS = 5
@@ -113,14 +113,12 @@ def _is_flat(sizes, rows):
 
 def _steps(model, loss, batch, optimizer):
     """Return the seconds of some steps, after one that does not count."""
-    inputs, labels = batch
     found = []
     for _ in range(_STEPS + 1):
-        start = _now(inputs)
-        optimizer.zero_grad()
-        loss(model(inputs), labels).backward()
+        start = _now(batch[0])
+        gradient(model, loss, batch, optimizer)
         optimizer.step()
-        found.append(_now(inputs) - start)
+        found.append(_now(batch[0]) - start)
     return found[1:]
 
 

@@ -90,3 +90,32 @@ def limits_along(steps, noise, kept, lost):
     plain_numbers(axes.yaxis)
     axes.legend(loc="upper left")
     return finish(figure)
+
+
+def advice_against_best(ratios):
+    """Draw advised batch sizes over the best ones, a column of dots for each task.
+
+    Parameters
+    ----------
+    ratios : dict of str to dict of str to array_like
+        For each task, for each method of sweeps: advised over best batch size.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots()
+    axes.axhspan(0.5, 2, color=GREY, alpha=0.2, linewidth=0, label="within a factor of 2")
+    axes.axhline(1, color=LIMIT, linestyle="--")
+    for place, methods in enumerate(ratios.values()):
+        for number, (name, values) in enumerate(methods.items()):
+            own, middle = look(name), place + (number - (len(methods) - 1) / 2) / 4
+            around = middle + np.linspace(-0.08, 0.08, len(values))
+            axes.plot(around, values, linestyle="", markersize=4, alpha=0.7,
+                      color=own["color"], marker=own["marker"],
+                      label=None if place else METHODS[name].label)  # fmt: skip
+    axes.set_xticks(range(len(ratios)), labels=ratios)
+    axes.set(xlabel="task", ylabel="advised over best batch size", yscale="log")
+    plain_numbers(axes.yaxis)
+    axes.legend()
+    return finish(figure)

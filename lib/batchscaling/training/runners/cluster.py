@@ -4,6 +4,7 @@ import logging
 
 from batchscaling import _validation as check
 from batchscaling._errors import Failure
+from batchscaling.training.runners.packed import packed, unpacked_run
 
 RETRIES = 10
 """How often a cell is started again when its worker has died."""
@@ -31,17 +32,19 @@ def run_cells(run_cell, cells, device, address):
     Raises
     ------
     ValueError
-        If there is no cluster at the address.
+        If there is no cluster at the address, a task of the user's own cannot be sent, or a worker
+        cannot import its module.
     Failure
         If the workers of a cell die again and again.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
+    work = {cell: packed(run_cell, cell, device) for cell in cells}
     needs = {"num_cpus": 1, "num_gpus": int(device.startswith("cuda"))}
     with _connected(address):
-        remote = ray.remote(**needs, max_retries=RETRIES)(run_cell)
-        running = {remote.remote(cell, device=device): cell for cell in cells}
+        remote = ray.remote(**needs, max_retries=RETRIES)(unpacked_run)
+        running = {remote.remote(*one): cell for cell, one in work.items()}
         while running:
             (done,), _ = ray.wait(list(running))
             cell = running.pop(done)

@@ -2,19 +2,16 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 
-from joblib import wrap_non_picklable_objects
 from tqdm import tqdm
 
-from batchscaling import _validation as check
 from batchscaling._errors import Failure
+from batchscaling.training.runners.packed import packed, unpacked_run
 
 
 def run_cells(run_cell, cells, device, workers):
@@ -37,17 +34,17 @@ def run_cells(run_cell, cells, device, workers):
     Raises
     ------
     ValueError
-        If a task of the user's own cannot be sent.
+        If a task of the user's own cannot be sent, or a process cannot import its module.
     Failure
         If a process dies.
     """
-    packed = {cell: _packed(partial(run_cell, cell, device=device), cell) for cell in cells}
+    work = {cell: packed(run_cell, cell, device) for cell in cells}
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             with _ignoring_ctrl_c():
-                running = {pool.submit(_run, work): cell for cell, work in packed.items()}
+                running = {pool.submit(unpacked_run, *one): cell for cell, one in work.items()}
             for future in as_completed(running):
                 yield running[future], future.result()
         except BrokenProcessPool as error:
@@ -57,22 +54,6 @@ def run_cells(run_cell, cells, device, workers):
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
-
-
-def _packed(work, cell):
-    """Return a function without arguments as bytes, with what it needs, such as a task's lambdas.
-
-    What a module holds goes by its name: the process imports it again.
-    """
-    try:
-        return pickle.dumps(wrap_non_picklable_objects(work))
-    except (TypeError, pickle.PicklingError) as error:
-        allowed = f"one that can be sent to another process ({error})"
-        check.reject("task", cell.settings["task"], allowed)
-
-
-def _run(packed):
-    return pickle.loads(packed)()
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+"""Ask for advice in runs of the sweeps' tasks: the data of chapter practice/04.
+
+    python -m tools.measure_advice [file]
+
+A run begins with the settings that a sweep found best at a small batch size. At some points of its
+way, `batchscaling.practice.advise` is asked for the noise scale. What is stored for each time: the
+reading with its interval, or why there is none, and the gradients of single examples that it took.
+The sweeps know what each batch size really takes. It takes about ten minutes of one core.
+"""
+
+import json
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from batchscaling.curves import load_results
+from batchscaling.practice import advise
+from batchscaling.practice.kept import gradient
+from batchscaling.training import TASKS, batches
+from batchscaling.training.data.order import generator
+from batchscaling.training.files import write_record
+from batchscaling.training.provenance import provenance
+
+FILE = Path(__file__).parents[1] / "data" / "practice" / "advice.json"
+BEGUN = {
+    "digits-mlp": (16, 64),
+    "fashion-cnn-small": (16, 64),
+    "mnist-cnn-small": (16, 64),
+    "mnist-softmax": (64, 256),
+}
+"""Batch sizes that runs begin with."""
+OPTIMIZERS = ("sgd", "heavy_ball", "adam")
+SEEDS = range(3)
+ASKED = (0.1, 0.25, 0.5)  # of the steps that the sweep took to the target
+
+
+class Network(nn.Module):
+    """A network of the book as an ordinary module."""
+
+    def __init__(self, model, seed):
+        super().__init__()
+        self._model, params = model, model.init(generator(seed, "init"))
+        self._names = list(params)
+        self.held = nn.ParameterList(nn.Parameter(param) for param in params.values())
+
+    def forward(self, inputs):
+        return self._model.apply(dict(zip(self._names, self.held, strict=True)), inputs)
+
+
+def optimizer_of(name, hyper, params, weight_decay):
+    """Return torch's optimizer of that name."""
+    more = {"lr": hyper["lr"], "weight_decay": weight_decay}
+    if name == "adam":
+        return torch.optim.Adam(params, betas=(hyper["beta1"], 0.999), **more)
+    return torch.optim.SGD(params, momentum=hyper.get("momentum", 0.0), **more)
+
+
+def asked(task, data, cell, seed):
+    """Yield what the file keeps of each time that a run is asked."""
+    steps = int(cell.interval()[1])
+    model = Network(task.model, seed)
+    optimizer = optimizer_of(cell.optimizer, cell.tuned(), model.parameters(), task.weight_decay)
+    pair = data.train_inputs, data.train_labels
+    shares = {round(share * steps): share for share in ASKED}
+    order = batches(seed, len(pair[0]), cell.batch_size)
+    for step, indices in zip(range(max(shares) + 1), order, strict=False):
+        if step in shares:
+            options = {"batch_size": cell.batch_size, "layers": ["noise"], "seed": seed}
+            advice = advise(model, cross_entropy, pair, optimizer, **options)
+            yield {"seed": seed, "asked": shares[step], "steps": steps, **kept(advice.noise)}
+        gradient(model, cross_entropy, [part[indices] for part in pair], optimizer)
+        optimizer.step()
+
+
+def kept(reading):
+    """Return what the file keeps of a reading."""
+    names = ("batch_size", "low", "high", "trace", "signal")
+    found = {name: _short(getattr(reading, name)) for name in names}
+    found["noise_scale"] = found.pop("batch_size")
+    return {**found, "reason": reading.reason, "probed": reading.measured, "taken": reading.taken}
+
+
+def _short(value):
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def main(file):
+    """Ask in every run, and write the file."""
+    torch.set_num_threads(1)
+    began, rows = time.perf_counter(), []
+    for name, sizes in BEGUN.items():
+        task, data = TASKS[name], TASKS[name].load()
+        cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
+        for optimizer, size, seed in product(OPTIMIZERS, sizes, SEEDS):
+            run = {"task": name, "optimizer": optimizer, "batch_size": size}
+            for row in asked(task, data, cells[optimizer, size], seed):
+                rows.append({**run, **row})
+                print(json.dumps(rows[-1]), flush=True)
+    origin = provenance("python -m tools.measure_advice", "cpu", time.perf_counter() - began)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_record(file, {"provenance": origin, "rows": rows})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
