@@ -101,7 +101,7 @@ CASES = {
     "networks.bridge.predicted_and_measured": lambda draw: draw(
         SIZES,
         dict.fromkeys(PREDICTED, FALLS),
-        dict.fromkeys(PREDICTED, [cell for cell in cells() if cell.optimizer == "sgd"]),
+        {name: [c for c in cells() if c.optimizer == "sgd"] for name in PREDICTED},
     ),
     "networks.bridge.spectra": lambda draw: draw(
         {"model": PROBLEM},

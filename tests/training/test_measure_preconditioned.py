@@ -1,4 +1,4 @@
-"""The matrix that K-FAC multiplies by at the minimum of softmax regression."""
+"""What preconditioners make of softmax regression's quadratic."""
 
 import numpy as np
 import tiny
@@ -6,7 +6,7 @@ import torch
 
 from batchscaling.curvature import SoftmaxRegression
 from batchscaling.training import kfac_preconditioner, softmax_regression
-from tools import measure_softmax_kfac as tool
+from tools import measure_preconditioned as tool
 
 DAMPING = 0.01
 
@@ -34,3 +34,12 @@ def test_the_matrix_is_the_optimizers_and_damped_factors_of_the_data():
     natural, _ = kfac_preconditioner.update(params, state, params, hyper)
     flat = [torch.cat([v.flatten() for v in each.values()]).numpy() for each in (params, natural)]
     np.testing.assert_allclose(matrix @ flat[0], flat[1], rtol=1e-9)
+
+
+def test_the_largest_curvature_at_the_start_says_which_rates_are_stable():
+    rng = np.random.default_rng(0)
+    hessian, matrix = (root @ root.T + np.eye(5) for root in rng.normal(size=(2, 5, 5)))
+    found = tool.steepest(hessian, matrix)
+    for lr, stable in ((1.99 / found, True), (2.01 / found, False)):
+        move = np.eye(5) - lr * matrix @ hessian
+        assert (np.abs(np.linalg.eigvals(move)).max() < 1) == stable

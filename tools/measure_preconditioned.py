@@ -1,11 +1,14 @@
-"""Measure what K-FAC makes of softmax regression's quadratic: for chapter networks/06.
+"""Measure what preconditioners make of softmax regression's quadratic: for chapter networks/06.
 
-    python -m tools.measure_softmax_kfac [file]
+    python -m tools.measure_preconditioned [file]
 
 The task is mnist-softmax. At the minimum, the matrix that K-FAC multiplies the gradient by is
 fixed, for each damping: the inverse of the damped factors of the Fisher matrix of all training
 examples, labels weighted by the model's probabilities. The file holds curvature, gradient noise and
-start of the problem with this matrix as preconditioner. It takes some minutes of one core.
+start of the problem with this matrix as preconditioner.
+It also holds the largest curvature at the start of training, with this matrix and with H^-p, where
+H is the Hessian at the minimum: gradient descent needs a rate below 2 over it. It takes some
+minutes of one core.
 """
 
 import json
@@ -15,13 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 
 from batchscaling.curvature import SoftmaxRegression, kronecker_factors
 from batchscaling.training import TASKS, kfac_preconditioner
 from batchscaling.training.provenance import provenance
+from tools.measure_newton import POWERS, inverse_power
 from tools.measure_softmax import spectrum
 
-FILE = Path(__file__).parents[1] / "data" / "softmax" / "mnist-kfac.json"
+FILE = Path(__file__).parents[1] / "data" / "softmax" / "mnist-preconditioned.json"
 DAMPINGS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # all of the range that sweeps search
 
 
@@ -43,6 +48,14 @@ def preconditioner(factors, damping):
     return torch.kron(block.inputs, block.outputs).numpy()
 
 
+def steepest(hessian, matrix):
+    """Return the largest curvature in coordinates in which the update is plain SGD."""
+    last = len(hessian) - 1
+    return float(
+        eigh(hessian, np.linalg.inv(matrix), eigvals_only=True, subset_by_index=[last, last])[0]
+    )
+
+
 def main(file):
     """Measure everything and write `file`."""
     began = time.perf_counter()
@@ -52,13 +65,19 @@ def main(file):
         data.train_inputs, data.train_labels, weight_decay=task.weight_decay
     )
     quadratic, start = regression.local_quadratic(), np.zeros(regression.dim)
-    factors = factors_at(task.model, quadratic.point, data)
-    problems = [
-        spectrum(quadratic.problem(start, preconditioner(factors, damping))) for damping in DAMPINGS
-    ]
-    origin = provenance("python -m tools.measure_softmax_kfac", "cpu", time.perf_counter() - began)
+    first, factors = regression.hessian(start), factors_at(task.model, quadratic.point, data)
+    kfac = [preconditioner(factors, damping) for damping in DAMPINGS]
+    record = {
+        "dampings": DAMPINGS,
+        "kfac": [spectrum(quadratic.problem(start, matrix)) for matrix in kfac],
+        "steepest_at_start": {
+            "kfac": [steepest(first, matrix) for matrix in kfac],
+            **{f"{p:g}": steepest(first, inverse_power(quadratic.hessian, p)) for p in POWERS},
+        },
+    }
+    seconds = time.perf_counter() - began
+    record["provenance"] = provenance("python -m tools.measure_preconditioned", "cpu", seconds)
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = {"dampings": DAMPINGS, "problems": problems, "provenance": origin}
     file.write_text(json.dumps(record) + "\n")
 
 
