@@ -10,8 +10,8 @@ from batchscaling.registry import METHODS
 _NAMES = {name: (name, method.label) for name, method in METHODS.items()}
 _NAMES |= {
     "averaged": ("Averaged", "SGD, averaged"),
-    "newton": ("Newton", "Newton, power 1"),
-    "root_newton": ("RootNewton", "power ½ of Newton"),
+    "newton": ("Newton", "Newton, p = 1"),
+    "root_newton": ("RootNewton", "p = ½"),
 }
 
 
