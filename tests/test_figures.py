@@ -27,6 +27,7 @@ BAND = (0.9 * FALLS, FALLS, 1.2 * FALLS)
 TWO = np.array([FALLS, 2 * FALLS])
 METHODS = {"SGD": FALLS, "HeavyBall": 2 * FALLS}
 LINES = {name: (SIZES, np.array(BAND)) for name in ("sgd", "heavy_ball")}
+PREDICTED = ("sgd", "averaged", "newton", "root_newton")
 MOMENTA = {0.5: FALLS, 0.9: 2 * FALLS, 0.99: 3 * FALLS}
 NAMED = {"one": FALLS, "other": 2 * FALLS}
 POWERS = {0: FALLS, 0.5: 2 * FALLS}
@@ -98,7 +99,9 @@ CASES = {
         SIZES - 1, TWO.T, TWO.T, FALLS, FALLS, ["a", "b"]
     ),
     "networks.bridge.predicted_and_measured": lambda draw: draw(
-        SIZES, {"sgd": FALLS}, {"sgd": [cell for cell in cells() if cell.optimizer == "sgd"]}
+        SIZES,
+        dict.fromkeys(PREDICTED, FALLS),
+        {name: [c for c in cells() if c.optimizer == "sgd"] for name in PREDICTED},
     ),
     "networks.bridge.spectra": lambda draw: draw(
         {"model": PROBLEM},

@@ -97,23 +97,34 @@ def test_the_problem_is_the_quadratic_in_its_eigenbasis(quadratic, point):
     assert (np.diff(problem.curvature) <= 0).all()
 
 
-@pytest.mark.parametrize("preconditioned", [False, True])
-def test_risk_is_that_of_the_plain_recursion_in_all_parameters(quadratic, point, preconditioned):
+def preconditioners():
+    """Return what `scales` may be, by its name."""
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(DIM, DIM)) / DIM**0.5
+    vector = rng.uniform(0.2, 2, DIM)
+    return {"none": None, "diagonal": vector, "whole": root @ root.T + 0.2 * np.eye(DIM)}
+
+
+@pytest.mark.parametrize("kind", preconditioners())
+def test_risk_is_that_of_the_plain_recursion_in_all_parameters(quadratic, point, kind):
     # Without the noise between directions that the model leaves out.
-    scales = np.random.default_rng(4).uniform(0.2, 2, DIM) if preconditioned else np.ones(DIM)
-    root = np.sqrt(scales)
-    _, vectors = np.linalg.eigh(root[:, None] * quadratic.hessian * root)
-    along = vectors.T @ (root[:, None] * quadratic.covariance * root) @ vectors
-    covariance = vectors @ np.diag(np.diag(along)) @ vectors.T / np.outer(root, root)
+    scales = preconditioners()[kind]
+    whole = np.eye(DIM) if kind == "none" else scales if scales.ndim == 2 else np.diag(scales)
+    root = np.linalg.cholesky(whole)
+    _, vectors = np.linalg.eigh(root.T @ quadratic.hessian @ root)
+    along = vectors.T @ root.T @ quadratic.covariance @ root @ vectors
+    back = np.linalg.inv(root).T @ vectors
+    covariance = back @ np.diag(np.diag(along)) @ back.T
     lr, batch_size = 0.3, 8
-    move = np.eye(DIM) - lr * scales[:, None] * quadratic.hessian
-    noise = lr**2 / batch_size * scales[:, None] * covariance * scales
+    move = np.eye(DIM) - lr * whole @ quadratic.hessian
+    noise = lr**2 / batch_size * whole @ covariance @ whole
     second = np.outer(point - quadratic.point, point - quadratic.point)
     for _ in range(20):
         second = move @ second @ move.T + noise
     expected = np.sum(quadratic.hessian * second) / 2
-    problem = quadratic.problem(point, scales if preconditioned else None)
-    assert risk(problem, SGD(lr), batch_size, 20) == pytest.approx(expected, rel=1e-9)
+    assert risk(quadratic.problem(point, scales), SGD(lr), batch_size, 20) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 INPUTS, LABELS = np.eye(3), np.array([0, 1, 2])
@@ -130,6 +141,9 @@ BAD = [
     ("start", lambda: QUADRATIC.problem(np.zeros(3)), "(3,)"),
     ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.ones(3)), "(3,)"),
     ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.zeros(2)), "0.0"),
+    ("scales", lambda: QUADRATIC.problem(np.zeros(2), -np.eye(2)), "not positive definite"),
+    ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.triu(np.ones((2, 2)))), "not symmetric"),
+    ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.eye(3)), "(3, 3)"),
 ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, eigh
 from scipy.special import log_softmax
 
 from batchscaling import _validation as check
@@ -43,17 +43,17 @@ class LocalQuadratic:
     def problem(self, start, scales=None):
         r"""Return the noisy quadratic problem in the eigenbasis of the Hessian.
 
-        With a preconditioner D, one positive number a parameter, the update
+        With a preconditioner :math:`D = R R^\top` the update
         :math:`\theta' = \theta - \alpha D g` is plain SGD in the coordinates
-        :math:`D^{-1/2}\theta`. Their Hessian is :math:`D^{1/2} H D^{1/2}`, and so is their
-        covariance. The loss is the same number.
+        :math:`R^{-1}\theta`. Their Hessian is :math:`R^\top H R`, and so is their covariance.
+        The loss is the same number.
 
         Parameters
         ----------
         start : array_like, shape (P,)
             Parameters before the first step.
-        scales : array_like, shape (P,), optional
-            D. The default is ones.
+        scales : array_like, shape (P,) or (P, P), optional
+            D, or its diagonal if that is all. The default is ones.
 
         Returns
         -------
@@ -64,24 +64,34 @@ class LocalQuadratic:
         Raises
         ------
         ValueError
-            If a shape is another one, a scale is not positive, or the Hessian has an eigenvalue
-            that is not.
+            If a shape is another one, D is not positive definite or not symmetric, or the Hessian
+            has an eigenvalue that is not positive.
         """
         start = check.array("start", start)
-        scales = check.array(
-            "scales", np.ones_like(start) if scales is None else scales, positive=True
-        )
+        scales = check.array("scales", np.ones_like(start) if scales is None else scales, ndim=None)
+        shapes = {"start": [self.point.shape], "scales": [self.point.shape, self.hessian.shape]}
         for name, values in {"start": start, "scales": scales}.items():
-            if values.shape != self.point.shape:
-                shape = f"an array of shape {values.shape}"
-                check.reject(name, shape, f"shape {self.point.shape}")
-        root = np.sqrt(scales)
-        both = np.outer(root, root)
-        curvature, vectors = eigh(both * self.hessian)
-        noise = np.einsum("ij,ij->j", vectors, (both * self.covariance) @ vectors)
-        along = ((start - self.point) / root) @ vectors
+            if values.shape not in shapes[name]:
+                allowed = f"shape {' or '.join(map(str, shapes[name]))}"
+                check.reject(name, f"an array of shape {values.shape}", allowed)
+        root = _root(scales)
+        curvature, vectors = eigh(root.T @ self.hessian @ root)
+        noise = np.einsum("ij,ij->j", vectors, root.T @ self.covariance @ root @ vectors)
+        along = np.linalg.solve(root, start - self.point) @ vectors
         down = slice(None, None, -1)
         return NoisyQuadratic(curvature[down], noise.clip(min=0)[down], along[down] ** 2)
+
+
+def _root(scales):
+    """Return R with R Rᵀ equal to a matrix, or to the diagonal one of a vector."""
+    if scales.ndim == 1:
+        return np.diag(np.sqrt(check.array("scales", scales, positive=True)))
+    if not np.allclose(scales, scales.T, rtol=1e-6, atol=0):
+        check.reject("scales", "a matrix that is not symmetric", "a symmetric one")
+    try:
+        return cholesky(scales, lower=True)
+    except LinAlgError:
+        check.reject("scales", "a matrix that is not positive definite", "a positive definite one")
 
 
 class SoftmaxRegression:

@@ -39,6 +39,8 @@ LOOKS = {
     **{name: method.look for name, method in METHODS.items()},
     **{name: METHODS[method].look for name, method in _CLASSES.items()},
     "Averaged": {"color": "#8f7700", "linestyle": (0, (1, 1)), "marker": "P"},
+    "Newton": {"color": "#1a1a1a", "linestyle": "-", "marker": "X"},
+    "RootNewton": {"color": "#6e6e6e", "linestyle": (0, (6, 2)), "marker": "p"},
     "NQM": {"color": "#4d4d4d", "linestyle": ":", "marker": ""},
     "theory": {"color": "#1a1a1a", "linestyle": ":", "marker": ""},
 }

@@ -8,7 +8,11 @@ from batchscaling.figures.style import FAMILY, GREY, finish, look
 from batchscaling.registry import METHODS
 
 _NAMES = {name: (name, method.label) for name, method in METHODS.items()}
-_NAMES["averaged"] = "Averaged", "SGD, averaged"
+_NAMES |= {
+    "averaged": ("Averaged", "SGD, averaged"),
+    "newton": ("Newton", "Newton, p = 1"),
+    "root_newton": ("RootNewton", "p = ½"),
+}
 
 
 def spectra(problems):
@@ -49,7 +53,7 @@ def predicted_and_measured(sizes, model, cells):
     sizes : array_like, shape (k,)
         Batch sizes of the model.
     model : dict of str to array_like, each of shape (k,)
-        Steps by the name of an optimizer of sweeps, or "averaged".
+        Steps by the name of an optimizer of sweeps, or "averaged", "newton" or "root_newton".
     cells : dict of str to sequence of CellResult
         What was measured, by the same names.
 
