@@ -9,8 +9,8 @@ so, and the exit status is 1 where one differs. Where last bits change, a trial 
 divergence may diverge or not, and a search draws one setting more: then a line for each measure
 says whether what the cell is read for stays, the best setting and the median steps of fresh seeds.
 
-The cells of `digits-mlp` were stored before commit aa9f33e, which computes small dense layers
-transposed and so changed the last bits: that of SGD at 256 was seen to differ for that reason. The
+Commits aa9f33e and 3e67dda, which compute dense layers transposed, changed the last bits of
+training: cells of `digits-mlp` and of the CNNs that were stored before differ for that reason. The
 last bits of a sum depend on the processor, too.
 """
 
