@@ -272,6 +272,12 @@ def view_of_a_view(t):
     return more, row * 2
 
 
+def view_that_does_not_say_so(t):
+    total = t * 2
+    flat = torch.ops.aten._unsafe_view(total, [4])
+    return flat + 1, total * 1
+
+
 def itself_and_its_view(t):
     total = t * 2
     return total + total.mT
@@ -294,6 +300,7 @@ OVER = {
     "what is needed again": (twice, 1),
     "what a view needs": (two_views, 1),
     "what a view of a view needs": (view_of_a_view, 0),
+    "what is seen elsewhere": (view_that_does_not_say_so, 1),
     "its own view": (itself_and_its_view, 0),
     "of another shape": (wider, 0),
     "all rows in one": (lambda t: (t[:1] * 2).expand(2, 2) + t, 0),

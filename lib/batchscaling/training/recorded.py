@@ -180,7 +180,8 @@ class Recording:
         shared = {}  # the names of one memory, by each of them
         for line in lines:
             names = {name for name in line.made if name}
-            if any(part.alias_info for part in line.operation._schema.returns):
+            aliases = [part.alias_info for part in line.operation._schema.returns]
+            if any(aliases) or line.operation.overloadpacket in _SAME:  # not all of these say it
                 names = names.union(line.used, *(shared.get(name, ()) for name in line.used))
             shared |= dict.fromkeys(names, names)
         free = set()
