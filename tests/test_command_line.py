@@ -101,7 +101,7 @@ def test_a_measure_that_one_task_lacks_is_shown_for_the_others(capsys, tmp_path)
     tasks = {line.split()[0] for line in captured.out.splitlines()[1:]}
     assert tasks == {"digits-mlp", "no"}
     last = captured.out.splitlines()[-1]
-    assert last.startswith("no averaged target: fashion-cnn-small, mnist-cnn-small, mnist-softmax")
+    assert last.startswith("no averaged target: fashion-cnn-small, ") and "mnist-softmax" in last
     main(["results", "--measure=averaged", f"--plot={tmp_path / 'curves.png'}"])
     assert (tmp_path / "curves.png").stat().st_size > 0
     plt.close("all")
