@@ -278,6 +278,13 @@ def view_that_does_not_say_so(t):
     return flat + 1, total * 1
 
 
+def parts_that_do_not_say_so(t):
+    total = t * 2
+    first, second = torch.unsafe_split(total, 1)
+    more = total + 1
+    return first * 1, second * 1, more
+
+
 def itself_and_its_view(t):
     total = t * 2
     return total + total.mT
@@ -301,6 +308,8 @@ OVER = {
     "what a view needs": (two_views, 1),
     "what a view of a view needs": (view_of_a_view, 0),
     "what is seen elsewhere": (view_that_does_not_say_so, 1),
+    "parts that are needed": (parts_that_do_not_say_so, 1),
+    "a number first": (lambda t: torch.sub(1.0, torch.mul(0.5, torch.add(1, t))), 0),
     "its own view": (itself_and_its_view, 0),
     "of another shape": (wider, 0),
     "all rows in one": (lambda t: (t[:1] * 2).expand(2, 2) + t, 0),
@@ -313,7 +322,9 @@ OVER = {
 def test_results_are_written_over_what_nothing_needs(monkeypatch, name):
     function, count = OVER[name]
     found, plain = [], recorded._callable
-    monkeypatch.setattr(recorded, "_callable", lambda *line: found.append(line[1]) or plain(*line))
+    monkeypatch.setattr(
+        recorded, "_callable", lambda line, over: found.append(over) or plain(line, over)
+    )
     assert_equal_calls(function, number, monkeypatch=monkeypatch)
     assert sum(found) == count and len(found) > 0
 

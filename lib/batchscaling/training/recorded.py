@@ -126,6 +126,8 @@ class _Line(NamedTuple):
     used: frozenset
     made: tuple  # names, None where nothing is returned
     single: bool  # whether a tensor is returned, not a sequence of them
+    method: bool  # whether the first argument is a tensor
+    shares: bool  # whether a result shares memory with an argument; not all schemas say so
     over: str | None  # name of the argument that the result could be written over
 
 
@@ -165,7 +167,7 @@ class Recording:
             done = [name for name, j in last.items() if j == i and name and name not in self.kept]
             source += [f"    del {', '.join(done)}"] if done else []
         source.append(f"    return {self.result}")
-        scope = {f"f{i}": _callable(line.operation, i in free) for i, line in enumerate(lines)}
+        scope = {f"f{i}": _callable(line, i in free) for i, line in enumerate(lines)}
         scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
         scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         scope |= {"torch": torch, "inf": float("inf"), "nan": float("nan")}
@@ -180,8 +182,7 @@ class Recording:
         shared = {}  # the names of one memory, by each of them
         for line in lines:
             names = {name for name in line.made if name}
-            aliases = [part.alias_info for part in line.operation._schema.returns]
-            if any(aliases) or line.operation.overloadpacket in _SAME:  # not all of these say it
+            if line.shares:
                 names = names.union(line.used, *(shared.get(name, ()) for name in line.used))
             shared |= dict.fromkeys(names, names)
         free = set()
@@ -202,16 +203,16 @@ class Recording:
         return lines[::-1]
 
 
-def _callable(operation, over):
-    """Return the operation, which writes over its argument or not.
+def _callable(line, over):
+    """Return the operation of a line, which writes over its argument or not.
 
     As a method of tensors it takes a microsecond less.
     """
-    operation = _IN_PLACE[operation] if over else operation
-    name = operation.overloadpacket.__name__
+    operation = _IN_PLACE[line.operation] if over else line.operation
     if operation._overloadname == "grad_input":
         return lambda grad, *rest: operation._op(grad, *rest, grad_input=grad)
-    if name in _METHODS and not operation._overloadname.endswith("out"):
+    name = operation.overloadpacket.__name__
+    if line.method and name in _METHODS and not operation._overloadname.endswith("out"):
         return getattr(torch.Tensor, name)
     return operation._op
 
@@ -238,21 +239,28 @@ class _Recorder(TorchDispatchMode):
         found = operation(*args, **kwargs)
         self._repeatable &= _repeatable(operation, args)
         if self._repeatable and not self._renamed(operation, args, found):
-            over = self._names[args[0]] if _fits_over(operation, args, found) else None
-            self._note(operation, ", ".join(given), frozenset(used), found, over)
+            self._note(operation, args, ", ".join(given), frozenset(used), found)
         return found
 
-    def _note(self, operation, arguments, used, found, over):
+    def _note(self, operation, args, arguments, used, found):
         """Add a line, unless one before it made the same view."""
         single = isinstance(found, torch.Tensor)
-        view = operation.is_view and single
-        if view and (operation, arguments) in self._views:
-            self._names[found] = self._views[operation, arguments]
+        if not single and not isinstance(found, list | tuple):
+            self._repeatable = False
             return
-        made = tuple([self._name(part) for part in ([found] if single else found)])
-        self._lines.append(_Line(operation, arguments, used, made, single, over))
+        results = [found] if single else found
+        shares = _share(results, args)
+        view = operation.is_view and single and shares
+        key = operation, arguments, *((found.shape, found.stride()) if view else ())
+        if view and key in self._views:
+            self._names[found] = self._views[key]
+            return
+        made = tuple([self._name(part) for part in results])
+        method = bool(args) and isinstance(args[0], torch.Tensor)
+        over = self._names[args[0]] if _fits_over(operation, args, found) else None
+        self._lines.append(_Line(operation, arguments, used, made, single, method, shares, over))
         if view:
-            self._views[operation, arguments] = made[0]
+            self._views[key] = made[0]
 
     def recording(self, trees, result):
         """Return what was noted, None if it cannot be repeated."""
@@ -318,12 +326,26 @@ class _Recorder(TorchDispatchMode):
         return f"T{len(types) - 1}({parts})"
 
 
+def _share(results, args):
+    """Return whether a result lies in the memory of an argument."""
+    given = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else [arg])]
+    one, other = (
+        {
+            part.untyped_storage().data_ptr()
+            for part in parts
+            if isinstance(part, torch.Tensor) and part.layout is torch.strided
+        }
+        for parts in (results, given)
+    )
+    return not one.isdisjoint(other)
+
+
 def _fits_over(operation, args, found):
     """Return whether the result of an operation fits where its first argument is."""
-    if operation not in _IN_PLACE:
+    if operation not in _IN_PLACE or not isinstance(args[0], torch.Tensor):
         return False
-    one = args[0]
-    return one.shape == found.shape and one.stride() == found.stride() and one.dtype == found.dtype
+    kinds = [(t.shape, t.stride(), t.dtype, t.device) for t in (args[0], found)]
+    return kinds[0] == kinds[1]
 
 
 def _repeatable(operation, args):

@@ -95,7 +95,9 @@ def _cast(*tensors):
     """Return tensors in the type of autocast, which does not look into a Function's gradients."""
     if not torch.is_autocast_enabled("cpu"):
         return tensors
-    return [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors]
+    dtype = torch.get_autocast_dtype("cpu")
+    kept = torch.float64, torch.int64  # autocast takes other floating types only
+    return [tensor if tensor.dtype in kept else tensor.to(dtype) for tensor in tensors]
 
 
 def _looped(inputs, channels):
