@@ -26,8 +26,11 @@ FEWEST = 3 * STATES
 def stretch(model, loss, examples, optimizer, *, batch_size, probed, most, confidence, seed):
     """Measure the noise scale in the states of a copy that trains on.
 
-    Before each probe the copy trains with as many examples as a probe has, at least one batch.
-    Where noise or signal is not clear of zero it goes on, with probes twice as large each time.
+    Before each probe the copy trains with about as many examples as a probe has, in whole batches,
+    at least one. Where noise or signal is not clear of zero it goes on, with probes twice as large
+    each time. The interval is for the states of this stretch: states near each other are alike, so
+    it is too narrow for the run as a whole. Where the signal is weak, few measurements tell, and
+    those that do give a noise scale that is too small.
 
     Parameters
     ----------
@@ -63,7 +66,7 @@ def stretch(model, loss, examples, optimizer, *, batch_size, probed, most, confi
         found, cost = pooled(readings, confidence), STATES * walk.cost(size)
         taken, size = taken + cost, 2 * size
         is_weak = found.batch_size is None and found.trace
-        if not is_weak or size > examples.count or taken + 2 * cost > most:
+        if not is_weak or size > examples.count or taken + STATES * walk.cost(size) > most:
             return replace(found, taken=taken)
 
 
