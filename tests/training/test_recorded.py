@@ -285,6 +285,14 @@ def parts_that_do_not_say_so(t):
     return first * 1, second * 1, more
 
 
+def written_into_by_name(t):
+    total = t * 2
+    turned = total.mT
+    torch.add(t, 3, out=total)
+    more = total + 1
+    return turned * 1, more
+
+
 def itself_and_its_view(t):
     total = t * 2
     return total + total.mT
@@ -309,6 +317,7 @@ OVER = {
     "what a view of a view needs": (view_of_a_view, 0),
     "what is seen elsewhere": (view_that_does_not_say_so, 1),
     "parts that are needed": (parts_that_do_not_say_so, 1),
+    "what a view of a result sees": (written_into_by_name, 0),
     "a number first": (lambda t: torch.sub(1.0, torch.mul(0.5, torch.add(1, t))), 0),
     "its own view": (itself_and_its_view, 0),
     "of another shape": (wider, 0),

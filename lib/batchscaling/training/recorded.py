@@ -183,7 +183,8 @@ class Recording:
         for line in lines:
             names = {name for name in line.made if name}
             if line.shares:
-                names = names.union(line.used, *(shared.get(name, ()) for name in line.used))
+                names |= line.used
+                names = names.union(*(shared.get(name, ()) for name in names))
             shared |= dict.fromkeys(names, names)
         free = set()
         for i, line in enumerate(lines):
@@ -239,25 +240,26 @@ class _Recorder(TorchDispatchMode):
         found = operation(*args, **kwargs)
         self._repeatable &= _repeatable(operation, args)
         if self._repeatable and not self._renamed(operation, args, found):
-            self._note(operation, args, ", ".join(given), frozenset(used), found)
+            values = [*args, *kwargs.values()]
+            self._note(operation, values, ", ".join(given), frozenset(used), found)
         return found
 
-    def _note(self, operation, args, arguments, used, found):
+    def _note(self, operation, values, arguments, used, found):
         """Add a line, unless one before it made the same view."""
         single = isinstance(found, torch.Tensor)
         if not single and not isinstance(found, list | tuple):
             self._repeatable = False
             return
         results = [found] if single else found
-        shares = _share(results, args)
+        shares = _share(results, values)
         view = operation.is_view and single and shares
         key = operation, arguments, *((found.shape, found.stride()) if view else ())
         if view and key in self._views:
             self._names[found] = self._views[key]
             return
         made = tuple([self._name(part) for part in results])
-        method = bool(args) and isinstance(args[0], torch.Tensor)
-        over = self._names[args[0]] if _fits_over(operation, args, found) else None
+        method = bool(values) and isinstance(values[0], torch.Tensor)
+        over = self._names[values[0]] if _fits_over(operation, values, found) else None
         self._lines.append(_Line(operation, arguments, used, made, single, method, shares, over))
         if view:
             self._views[key] = made[0]
@@ -326,9 +328,9 @@ class _Recorder(TorchDispatchMode):
         return f"T{len(types) - 1}({parts})"
 
 
-def _share(results, args):
+def _share(results, values):
     """Return whether a result lies in the memory of an argument."""
-    given = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else [arg])]
+    given = [part for one in values for part in (one if isinstance(one, list | tuple) else [one])]
     one, other = (
         {
             part.untyped_storage().data_ptr()
@@ -340,11 +342,11 @@ def _share(results, args):
     return not one.isdisjoint(other)
 
 
-def _fits_over(operation, args, found):
+def _fits_over(operation, values, found):
     """Return whether the result of an operation fits where its first argument is."""
-    if operation not in _IN_PLACE or not isinstance(args[0], torch.Tensor):
+    if operation not in _IN_PLACE or not isinstance(values[0], torch.Tensor):
         return False
-    kinds = [(t.shape, t.stride(), t.dtype, t.device) for t in (args[0], found)]
+    kinds = [(t.shape, t.stride(), t.dtype, t.device) for t in (values[0], found)]
     return kinds[0] == kinds[1]
 
 
