@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batchscaling.curvature import SoftmaxRegression
 from batchscaling.nqm import SGD, NoisyQuadratic, tune
 from batchscaling.training import OPTIMIZERS, TASKS, Cell, Optimizer, Range, Task, chain, fix
 from batchscaling.training import weight_decay as decay
 from batchscaling.training.cells import run_cell
 from batchscaling.training.files import write_record
+from tools.measure_softmax import regression_of
 
 DATA = Path(__file__).parents[1] / "data" / "softmax"
 BASE = "mnist-softmax"
@@ -107,10 +107,7 @@ def preconditioned(base, hessian, power, rates):
 @lru_cache
 def hessian_of(base):
     """Return the Hessian of a task's objective at its minimum."""
-    data = base.load()
-    regression = SoftmaxRegression(
-        data.train_inputs, data.train_labels, weight_decay=base.weight_decay
-    )
+    regression = regression_of(base)
     return regression.hessian(regression.minimise())
 
 

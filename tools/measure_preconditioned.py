@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from scipy.linalg import eigh
 
-from batchscaling.curvature import SoftmaxRegression, kronecker_factors
+from batchscaling.curvature import kronecker_factors
 from batchscaling.training import TASKS, kfac_preconditioner
 from batchscaling.training.provenance import provenance
 from tools.measure_newton import POWERS, inverse_power
-from tools.measure_softmax import spectrum
+from tools.measure_softmax import regression_of, spectrum
 
 FILE = Path(__file__).parents[1] / "data" / "softmax" / "mnist-preconditioned.json"
 DAMPINGS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # all of the range that sweeps search
@@ -60,12 +60,9 @@ def main(file):
     """Measure everything and write `file`."""
     began = time.perf_counter()
     task = TASKS["mnist-softmax"]
-    data = task.load()
-    regression = SoftmaxRegression(
-        data.train_inputs, data.train_labels, weight_decay=task.weight_decay
-    )
+    regression = regression_of(task)
     quadratic, start = regression.local_quadratic(), np.zeros(regression.dim)
-    first, factors = regression.hessian(start), factors_at(task.model, quadratic.point, data)
+    first, factors = regression.hessian(start), factors_at(task.model, quadratic.point, task.load())
     kfac = [preconditioner(factors, damping) for damping in DAMPINGS]
     record = {
         "dampings": DAMPINGS,

@@ -58,14 +58,17 @@ def _along(vectors, matrix):
     return [float(diagonal[first:end].sum()) for first, end in pairwise(GROUPS)]
 
 
+def regression_of(task):
+    """Return the exact regression of a task of softmax regression."""
+    data = task.load()
+    decay = {"weight_decay": task.weight_decay}
+    return SoftmaxRegression(data.train_inputs, data.train_labels, **decay)
+
+
 def main(file):
     """Measure everything and write `file`."""
     began = time.perf_counter()
-    task = TASKS["mnist-softmax"]
-    data = task.load()
-    regression = SoftmaxRegression(
-        data.train_inputs, data.train_labels, weight_decay=task.weight_decay
-    )
+    regression = regression_of(TASKS["mnist-softmax"])
     quadratic = regression.local_quadratic()
     start = np.zeros(regression.dim)
     scales = 1 / np.sqrt(np.diag(quadratic.covariance))
@@ -73,7 +76,7 @@ def main(file):
     result = {
         "minimum": quadratic.minimum,
         "excess": regression.value(start) - quadratic.minimum,
-        "examples": len(data.train_labels),
+        "examples": len(regression.inputs),
         "sgd": spectrum(quadratic.problem(start)),
         "adam": spectrum(quadratic.problem(start, scales)),
         "groups": GROUPS,
