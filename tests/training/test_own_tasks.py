@@ -15,7 +15,7 @@ import tiny
 import torch
 
 from batchscaling.__main__ import main
-from batchscaling.training import TASKS, Cell, load_task, mlp, run_cell, run_sweep
+from batchscaling.training import TASKS, Cell, Range, load_task, mlp, run_cell, run_sweep
 from batchscaling.training.runners.packed import packed, unpacked_run
 
 SMALL = {"trials": 3, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 2}
@@ -196,6 +196,7 @@ def shuffled_behind():
     [
         {"targets": {"validation": 0.61}},
         {"examples": 801},
+        {"ranges": {"damping": Range(0.1, 1)}},
         {"load": shuffled},
         {"load": shuffled_behind},
         {"model": mlp([tiny.FEATURES, 9, tiny.CLASSES])},

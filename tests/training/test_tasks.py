@@ -1,5 +1,7 @@
 """The tasks of sweeps: data, network, targets and search spaces fit one another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,29 @@ def test_a_rate_is_effective_where_there_is_momentum():
         task.space("adam")["lr"] == task.space("adam_without_momentum")["lr"] == task.rates["adam"]
     )
     assert "decay" not in TASKS["mnist-cnn-small"].space("adam")
+
+
+def test_a_task_may_have_ranges_of_its_own():
+    ranges = {"damping": Range(0.1, 1), "momentum": Range(0.2, 1, complement=True)}
+    task, usual = replace(TINY, ranges=ranges), TINY.space("kfac")
+    assert task.space("kfac") == {**usual, **ranges}
+    assert list(task.space("kfac")) == list(usual)
+    assert task.space("heavy_ball") == {**TINY.space("heavy_ball"), "momentum": ranges["momentum"]}
+    assert task.space("sgd") == TINY.space("sgd")
+    assert task.space("kfac_without_momentum")["damping"] == ranges["damping"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        ({"dampings": Range(0.1, 1)}, "ranges is 'dampings'; allowed: one of .*'damping'"),
+        ({"lr": Range(0.1, 1)}, "ranges is 'lr'; allowed"),
+        ({"damping": (0.1, 1)}, r"ranges\['damping'\] is \(0.1, 1\); allowed: a Range"),
+    ],
+)
+def test_ranges_that_no_method_searches_are_named(ranges, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        replace(TINY, ranges=ranges)
 
 
 @every_task

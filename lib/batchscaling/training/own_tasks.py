@@ -82,7 +82,8 @@ def identity(task):
     sizes = [0.0 if grad is None else grad.norm() for grad in grads]
     return {
         "targets": dict(task.targets),
-        "rates": {name: [r.low, r.high] for name, r in task.rates.items()},
+        "rates": _ends(task.rates),
+        **({"ranges": _ends(task.ranges)} if task.ranges else {}),
         "limits": [task.examples, task.steps, task.patience, task.weight_decay, task.least_fresh],
         "data": {
             name: [*part.shape, *_moments(part)]
@@ -103,6 +104,10 @@ def is_of(record, task):
     if not isinstance(task, Task):
         return held is None
     return held is not None and _same(held, identity(task))
+
+
+def _ends(ranges):
+    return {name: [r.low, r.high] for name, r in ranges.items()}
 
 
 def _known():

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from batchscaling import _validation as check
@@ -30,6 +30,8 @@ from batchscaling.training.optimizers import chain, fix, weight_decay
 OPTIMIZERS = {name: method.build() for name, method in METHODS.items()}
 """The optimizers of sweeps by name."""
 
+_SEARCHED = sorted({name for method in METHODS.values() for name in method.space})
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -44,6 +46,9 @@ class Task:
         Loss to reach for each measure.
     rates : mapping of str to Range
         Learning rates to search, for each family of methods; effective ones for SGD with momentum.
+    ranges : mapping of str to Range
+        Other hyperparameters by name, where the range is not to be that of the methods; each is
+        searched by some method. So a task whose loss is large may ask for larger dampings.
     examples : int
         A trial may take this many training examples,
     steps : int
@@ -73,6 +78,7 @@ class Task:
     least_fresh: float = 2**-8
     loss: Loss = cross_entropy
     name: str = ""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def __post_init__(self):
         whole, part = (
@@ -84,6 +90,10 @@ class Task:
 
         if not isinstance(self.name, str) or not re.fullmatch(r"(\w[\w.-]*)?", self.name):
             check.reject("name", self.name, "letters, digits, '_', '-' and '.'")
+        for name, given in self.ranges.items():
+            check.one_of("ranges", name, _SEARCHED)
+            if not isinstance(given, Range):
+                check.reject(f"ranges[{name!r}]", given, "a Range")
         if self._needs_objective and self.loss is not cross_entropy:
             check.reject("loss", "another one", "cross_entropy where a target is an objective's")
 
@@ -118,7 +128,8 @@ class Task:
         method = METHODS[optimizer]
         if method.family not in self.rates:
             check.reject("optimizer", optimizer, f"one of the families {', '.join(self.rates)}")
-        space = {method.rate: self.rates[method.family], **method.space}
+        others = {name: self.ranges.get(name, usual) for name, usual in method.space.items()}
+        space = {method.rate: self.rates[method.family], **others}
         if any(name.startswith("averaged") for name in self.targets):
             space["decay"] = Range(self.least_fresh, 1, complement=True)
         return space
@@ -188,8 +199,9 @@ TASKS = {
         rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-12, 2**-4), **_RELATIVE},
         examples=2_000_000,
         steps=20_000,
-        patience=2.0,
+        patience=1.5,
         loss=bernoulli_cross_entropy,
+        ranges={"damping": Range(2**-8, 2**2), "kl_clip": Range(2**-10, 1)},
     ),
     "mnist-cnn": _cnn(mnist, 0.06),
     "mnist-cnn-small": _small_cnn(mnist, 200_000, 200, validation=0.2),
@@ -205,7 +217,8 @@ TASKS = {
         rates={"sgd": Range(2**-6, 2**1), "adam": Range(2**-11, 2**-5), **_RELATIVE},
         examples=200_000,
         steps=4_000,
-        patience=2.0,
+        patience=1.5,
+        ranges={"damping": Range(2**-13, 2**-3), "kl_clip": Range(2**-10, 2**-1)},
     ),
 }
 """The tasks of sweeps by name."""
