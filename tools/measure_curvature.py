@@ -1,4 +1,4 @@
-"""Measure the curvature of networks as they train: the data of chapter networks/06.
+"""Measure the curvature of networks as they train: the data of chapters networks/06 and 07.
 
     python -m tools.measure_curvature digits-mlp         # or a task below, or several
 
@@ -68,6 +68,9 @@ SETTINGS = {
     "digits-mlp": Setting(STEPS[:-1], 1437, 2, 60, {}),
     "fashion-cnn-small": Setting(STEPS, 2000, 1, 40, {}),
     "mnist-autoencoder": Setting(STEPS, 2000, 2, 60, {"lr": 2.0**-6, "momentum": 0.9}),
+    "shakespeare-transformer": Setting(
+        (*STEPS[:-2], 600, 1000), 1000, 1, 40, {"lr": 2.0**-3, "momentum": 0.9}
+    ),
 }
 
 
