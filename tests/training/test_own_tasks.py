@@ -15,7 +15,16 @@ import tiny
 import torch
 
 from batchscaling.__main__ import main
-from batchscaling.training import TASKS, Cell, Range, load_task, mlp, run_cell, run_sweep
+from batchscaling.training import (
+    TASKS,
+    Cell,
+    Range,
+    load_task,
+    mlp,
+    run_cell,
+    run_sweep,
+    step_drops,
+)
 from batchscaling.training.runners.packed import packed, unpacked_run
 
 SMALL = {"trials": 3, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 2}
@@ -197,6 +206,7 @@ def shuffled_behind():
         {"targets": {"validation": 0.61}},
         {"examples": 801},
         {"ranges": {"damping": Range(0.1, 1)}},
+        {"schedule": step_drops([50], 0.1)},
         {"load": shuffled},
         {"load": shuffled_behind},
         {"model": mlp([tiny.FEATURES, 9, tiny.CLASSES])},

@@ -7,7 +7,20 @@ import pytest
 import torch
 from tiny import TINY
 
-from batchscaling.training import OPTIMIZERS, TASKS, Data, Range, draw, grid, hyperparameters, train
+from batchscaling.training import (
+    OPTIMIZERS,
+    TASKS,
+    Cell,
+    Data,
+    Range,
+    draw,
+    grid,
+    hyperparameters,
+    linear_decay,
+    run_cell,
+    sgd,
+    train,
+)
 from batchscaling.training.data import describe
 from batchscaling.training.evaluation import MEASURES
 from batchscaling.training.fit import check_fit
@@ -21,7 +34,7 @@ every_task = pytest.mark.parametrize("task", EVERY.values(), ids=EVERY)
 def test_a_space_gives_each_hyperparameter_of_its_optimizer(task, name):
     hyper = hyperparameters(draw(task.space(name), 50, seed=0))
     averaged = {"decay"} if any("averaged" in target for target in task.targets) else set()
-    checks = task.optimizer(name).hyper
+    checks = {**task.optimizer(name).hyper, **task.schedule.hyper}
     assert set(hyper) == set(checks) | averaged
     for hyperparameter, check in checks.items():
         for value in hyper[hyperparameter]:
@@ -66,6 +79,34 @@ def test_a_task_may_have_ranges_of_its_own():
 def test_ranges_that_no_method_searches_are_named(ranges, words):
     with pytest.raises(ValueError, match=f"^{words}"):
         replace(TINY, ranges=ranges)
+
+
+DECAY = {"decay_steps": Range(2, 5), "final_fraction": Range(0.2, 0.5)}
+
+
+def test_a_schedule_is_searched_and_used():
+    task = replace(TINY, name="decayed", schedule=linear_decay, ranges=DECAY)
+    assert task.space("sgd") == {**TINY.space("sgd"), **DECAY}
+    small = {"trials": 3, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 2}
+    record = run_cell(Cell(task, "sgd", 16, **small))
+    best, hyper = record["best"]["validation"], record["hyper"]
+    assert set(hyper) == set(task.space("sgd"))
+    trials = grid([2000, 2001], **{name: values[best] for name, values in hyper.items()})
+    target = {"validation": task.targets["validation"]}
+    run = {"batch_size": 16, "max_steps": task.max_steps(16), "target": target}
+    alone = train(task.load(), task.model, sgd, trials, schedule=linear_decay, **run)
+    found = [np.inf if steps is None else steps for steps in record["fresh"]["validation"]]
+    assert alone.crossing("validation").tolist() == found
+    trials = grid([2000, 2001], lr=hyper["lr"][best])
+    constant = train(task.load(), task.model, sgd, trials, **run)
+    assert constant.crossing("validation").tolist() != found
+
+
+def test_a_range_of_the_schedule_that_is_missing_is_named():
+    with pytest.raises(
+        ValueError, match=r"^ranges is .*'decay_steps'.*; allowed: .*final_fraction"
+    ):
+        replace(TINY, schedule=linear_decay, ranges={"decay_steps": Range(10, 100)})
 
 
 @every_task

@@ -263,6 +263,7 @@ class _Search:
             target={name: self.task.targets[name] for name in measures or self.task.targets},
             objective=self.task.objective,
             loss=self.task.loss,
+            schedule=self.task.schedule,
             patience=patience,
             exact=False,
             device=self.device,

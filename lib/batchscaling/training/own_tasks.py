@@ -80,10 +80,12 @@ def identity(task):
     slope = task.loss.slope(outputs.detach(), labels)
     grads = torch.autograd.grad(outputs, list(params.values()), slope, allow_unused=True)
     sizes = [0.0 if grad is None else grad.norm() for grad in grads]
+    factors, ranges = _factors(task), _ends(task.ranges)
     return {
         "targets": dict(task.targets),
         "rates": _ends(task.rates),
-        **({"ranges": _ends(task.ranges)} if task.ranges else {}),
+        **({"ranges": ranges} if ranges else {}),
+        **({"schedule": factors} if set(factors) != {1.0} else {}),
         "limits": [task.examples, task.steps, task.patience, task.weight_decay, task.least_fresh],
         "data": {
             name: [*part.shape, *_moments(part)]
@@ -104,6 +106,13 @@ def is_of(record, task):
     if not isinstance(task, Task):
         return held is None
     return held is not None and _same(held, identity(task))
+
+
+def _factors(task):
+    """Return what multiplies the learning rate at some steps, in the middle of the ranges."""
+    names = task.schedule.hyper
+    hyper = {name: torch.as_tensor(task.ranges[name].values(0.5)) for name in names}
+    return [float(task.schedule.factor(step, hyper)) for step in (0, 1, 10, 100, 1000, 10_000)]
 
 
 def _ends(ranges):

@@ -26,6 +26,7 @@ from batchscaling.training.models import (
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import chain, fix, weight_decay
+from batchscaling.training.schedules import Schedule, constant
 
 OPTIMIZERS = {name: method.build() for name, method in METHODS.items()}
 """The optimizers of sweeps by name."""
@@ -48,7 +49,10 @@ class Task:
         Learning rates to search, for each family of methods; effective ones for SGD with momentum.
     ranges : mapping of str to Range
         Other hyperparameters by name, where the range is not to be that of the methods; each is
-        searched by some method. So a task whose loss is large may ask for larger dampings.
+        searched by some method, or is one of the schedule, which has no other range. So a task
+        whose loss is large may ask for larger dampings.
+    schedule : Schedule
+        How the learning rate changes.
     examples : int
         A trial may take this many training examples,
     steps : int
@@ -79,6 +83,7 @@ class Task:
     loss: Loss = cross_entropy
     name: str = ""
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    schedule: Schedule = constant
 
     def __post_init__(self):
         whole, part = (
@@ -91,9 +96,11 @@ class Task:
         if not isinstance(self.name, str) or not re.fullmatch(r"(\w[\w.-]*)?", self.name):
             check.reject("name", self.name, "letters, digits, '_', '-' and '.'")
         for name, given in self.ranges.items():
-            check.one_of("ranges", name, _SEARCHED)
+            check.one_of("ranges", name, [*_SEARCHED, *self.schedule.hyper])
             if not isinstance(given, Range):
                 check.reject(f"ranges[{name!r}]", given, "a Range")
+        for name in set(self.schedule.hyper) - set(self.ranges):
+            check.reject("ranges", list(self.ranges), f"a Range for {name}, of the schedule")
         if self._needs_objective and self.loss is not cross_entropy:
             check.reject("loss", "another one", "cross_entropy where a target is an objective's")
 
@@ -129,7 +136,8 @@ class Task:
         if method.family not in self.rates:
             check.reject("optimizer", optimizer, f"one of the families {', '.join(self.rates)}")
         others = {name: self.ranges.get(name, usual) for name, usual in method.space.items()}
-        space = {method.rate: self.rates[method.family], **others}
+        scheduled = {name: self.ranges[name] for name in self.schedule.hyper}
+        space = {method.rate: self.rates[method.family], **others, **scheduled}
         if any(name.startswith("averaged") for name in self.targets):
             space["decay"] = Range(self.least_fresh, 1, complement=True)
         return space

@@ -43,7 +43,7 @@ class Job:
     optimizer : sequence of str
         Of `PARTS`, applied in turn; at least one.
     hyper : mapping of str to float
-        Of the optimizers and the exchange.
+        Of the optimizers, the exchange and the task's schedule.
     batch_size : int
         Of all workers together.
     steps : int
@@ -168,6 +168,7 @@ def _trained(job, group, asked, checkpoint, checkpoint_every, progress):
         batch_size=job.batch_size,
         max_steps=job.steps,
         loss=task.loss,
+        schedule=task.schedule,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         settings={"task": job.task, "optimizer": list(job.optimizer)},
