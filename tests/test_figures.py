@@ -136,6 +136,9 @@ CASES = {
     "networks.digits.steps_against_lr": lambda draw: draw(
         {"one": {"B = 8": (SIZES, FALLS)}}, "rate"
     ),
+    "networks.geometry.layers": lambda draw: draw(
+        {"one": {"in": 0.1, "out": 0.2}, "other": {"first": 1, "second": 3, "third": 2}}
+    ),
     "networks.geometry.outputs": lambda draw: draw(
         {"one": (GOES, GOES), "other": (GOES, 2 * GOES)}
     ),

@@ -152,3 +152,29 @@ def outputs(networks):
     axes.set(xlim=ends, xlabel="noise / curvature, outputs", ylabel="noise / curvature, weights")
     axes.legend()
     return finish(figure)
+
+
+def layers(networks):
+    """Draw a number of each layer of several networks, and name the layers at both ends.
+
+    Parameters
+    ----------
+    networks : dict of str to dict of str to float
+        For each network, the mean curvature of a weight in each layer.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 0.55 * len(networks) + 1))
+    for place, (found, style) in enumerate(zip(networks.values(), cycle(FAMILY[::-1]))):
+        axes.plot(list(found.values()), [place] * len(found), "o", color=style["color"], alpha=0.7)
+        for pick, align in ((min, "right"), (max, "left")):
+            name = pick(found, key=found.get)
+            beside = {"xytext": (-7 if align == "right" else 7, 0), "textcoords": "offset points"}
+            axes.annotate(name, (found[name], place), ha=align, va="center", fontsize=9, **beside)
+    axes.set_yticks(range(len(networks)), labels=networks)
+    axes.set(xscale="log", xlabel="mean curvature of a weight", ylim=(len(networks) - 0.5, -0.5))
+    low, high = (end([v for n in networks.values() for v in n.values()]) for end in (min, max))
+    axes.set_xlim(low / 8, high * 8)
+    return finish(figure)
