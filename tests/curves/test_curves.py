@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import gmean, sem
+from scipy.stats import t as student
 
 from batchscaling.curves import (
     BatchSizeCurve,
@@ -13,6 +15,7 @@ from batchscaling.curves import (
     fit_hyperbola,
     fit_power,
     fit_shift,
+    geometric_interval,
     median_interval,
     verdict,
 )
@@ -132,10 +135,40 @@ NO_NUMBERS = [None, [], "a", [np.nan], [1j], [True], np.ma.array([1.0, 2.0], mas
 
 
 @pytest.mark.parametrize("values", NO_NUMBERS, ids=repr)
-@pytest.mark.parametrize("function", [bootstrap_interval, bootstrap_medians, median_interval])
+@pytest.mark.parametrize(
+    "function", [bootstrap_interval, bootstrap_medians, geometric_interval, median_interval]
+)
 def test_a_sample_that_holds_what_is_no_number_is_refused(function, values):
     with pytest.raises(ValueError, match=r"^(values|numbers) is (.|\n)*allowed: "):
         function(values)
+
+
+@pytest.mark.parametrize(("count", "confidence"), [(3, 0.95), (8, 0.5)])
+def test_a_geometric_interval_is_that_of_scipy_and_holds_the_mean(count, confidence):
+    rng = np.random.default_rng(count)
+    samples = np.exp(rng.normal(np.log(2), 0.3, (4000, count)))
+    logs = np.log(samples[0])
+    interval = student.interval(confidence, count - 1, logs.mean(), sem(logs))
+    low, mean, high = geometric_interval(samples[0].tolist(), confidence)
+    np.testing.assert_allclose([low, high], np.exp(interval))
+    assert mean == pytest.approx(gmean(samples[0]))
+    ends = np.array([geometric_interval(sample, confidence) for sample in samples])
+    held = np.mean((ends[:, 0] < 2) & (ends[:, 2] > 2))
+    assert abs(held - confidence) < 4 * np.sqrt(confidence * (1 - confidence) / len(samples))
+
+
+@pytest.mark.parametrize(
+    ("values", "confidence", "words"),
+    [
+        ([2.0], 0.95, "values is .*two numbers or more"),
+        ([1.0, 0.0], 0.95, "values is .*positive"),
+        ([1.0, np.inf], 0.95, "values is "),
+        ([1.0, 2.0], 1.0, "confidence is 1"),
+    ],
+)
+def test_what_has_no_geometric_interval_is_named(values, confidence, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        geometric_interval(values, confidence)
 
 
 def test_first_crossing_takes_nan_and_no_other_thing_that_is_no_number():

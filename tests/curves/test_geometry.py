@@ -9,7 +9,7 @@ from batchscaling.curves import Geometry, load_geometry
 from batchscaling.curves.records import measured
 from batchscaling.noise import Spectrum, lanczos_spectrum
 
-TASKS = ("digits-mlp", "fashion-cnn-small", "mnist-autoencoder")
+TASKS = ("digits-mlp", "fashion-cnn-small", "mnist-autoencoder", "shakespeare-transformer")
 
 
 def run(step, seed):
@@ -43,6 +43,30 @@ def test_three_spectra():
     assert spectra["along its eigenvectors"][1].tolist() == [4, 3, 1]
     # Each node stands for two of eight eigenvalues; the one at zero is left out.
     assert [values.tolist() for values in spectra["Gauss–Newton"]] == [[1, 3, 5], [5, 4, 1]]
+
+
+def test_the_slope_of_a_spectrum():
+    rank = np.array([1.0, 2, 4, 8, 16])
+    record = {**run(0, 0), "rank": rank.tolist(), "kronecker": (3 * rank**-1.5).tolist()}
+    record["kronecker"][0] = 1e6  # outside
+    assert TINY.slope(record, "K-FAC", 2, 16) == pytest.approx(1.5)
+    assert TINY.slope(record, "K-FAC", 1, 16) > 2
+    with pytest.raises(ValueError, match=r"^kind is 'other'; allowed: .*'K-FAC'"):
+        TINY.slope(record, "other", 1, 16)
+    with pytest.raises(ValueError, match=r"^low, high is \(5, 9\); allowed: "):
+        TINY.slope(record, "K-FAC", 5, 9)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_mean_curvatures_add_up_to_the_trace(task):
+    geometry = load_geometry(task)
+    found, sizes = geometry.run(0), geometry.record["sizes"]
+    means = geometry.mean_curvature(found)
+    for layer, held in found["layers"].items():
+        # A layer is a matrix with its bias, or a vector of its own.
+        own = [n for n in sizes if n in (layer, f"{layer}.weight", f"{layer}.bias")]
+        weights = sum(sizes[name] for name in own)
+        assert means[layer] * weights == pytest.approx(held["curvature"])
 
 
 def test_ranks_of_a_known_spectrum():

@@ -12,6 +12,7 @@ from batchscaling.curves.geometry import Geometry, load_geometry
 from batchscaling.curves.intervals import (
     bootstrap_interval,
     bootstrap_medians,
+    geometric_interval,
     median_interval,
     verdict,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "fit_hyperbola",
     "fit_power",
     "fit_shift",
+    "geometric_interval",
     "load_geometry",
     "load_results",
     "measured",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchscaling import _validation as check
+from batchscaling.curves.fits import fit_power
 from batchscaling.curves.records import measured
 from batchscaling.spectrum import Spectrum
 
@@ -85,6 +86,40 @@ class Geometry:
             "along its eigenvectors": (rank, np.array(run["diagonal"])),
             "Gauss–Newton": Spectrum(self.dim, *parts).ranks(),
         }
+
+    def slope(self, run, kind, low, high):
+        """Return the s of the power law i^-s through a spectrum of a run, by least squares.
+
+        Parameters
+        ----------
+        run : dict
+        kind : str
+            A name of `spectra`.
+        low, high : float
+            Ranks between which it is fitted.
+
+        Raises
+        ------
+        ValueError
+            If there is no such spectrum, or it has fewer than two ranks there.
+        """
+        spectra = self.spectra(run)
+        rank, values = spectra[check.one_of("kind", kind, list(spectra))]
+        inside = (rank >= low) & (rank <= high) & (values > 0)
+        if inside.sum() < 2:
+            check.reject("low, high", (low, high), "ends with two ranks between them, or more")
+        return -fit_power(rank[inside], values[inside]).exponent
+
+    def mean_curvature(self, run):
+        """Return the mean curvature of a weight in each layer of a run, a dict of str to float."""
+        sizes = self.record["sizes"].items()
+        weights = {
+            layer: sum(
+                size for name, size in sizes if name == layer or name.startswith(f"{layer}.")
+            )
+            for layer in run["layers"]
+        }
+        return {name: layer["curvature"] / weights[name] for name, layer in run["layers"].items()}
 
 
 def load_geometry(task, folder=None):

@@ -1,7 +1,8 @@
-"""Medians over training seeds and their intervals, and what they say of a claim."""
+"""Medians and means over training seeds, their intervals, and what they say of a claim."""
 
 import numpy as np
 from scipy.stats import binom
+from scipy.stats import t as student_t
 
 from batchscaling import _validation as check
 
@@ -33,6 +34,38 @@ def median_interval(values, confidence=0.95):
     confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
     beyond = max(int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)) - 1, 0)
     return float(ordered[beyond]), float(np.median(ordered)), float(ordered[-1 - beyond])
+
+
+def geometric_interval(values, confidence=0.95):
+    """Return the geometric mean of a sample, and Student's interval for it.
+
+    For few positive numbers, such as ratios, whose logarithms are taken as normal.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        Positive; at least two.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    numpy.ndarray, shape (3,)
+        Lower end, mean, upper end.
+
+    Raises
+    ------
+    ValueError
+        If `values` holds fewer than two numbers or one that is not positive, or `confidence` is
+        outside its range.
+    """
+    logs = np.log(check.array("values", values, positive=True))
+    confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    if len(logs) < 2:
+        check.reject("values", values, "two numbers or more")
+    error = logs.std(ddof=1) / len(logs) ** 0.5
+    half = student_t.ppf(0.5 + confidence / 2, len(logs) - 1) * error
+    return np.exp(logs.mean() + half * np.array([-1, 0, 1]))
 
 
 def bootstrap_medians(values, draws=200, *, seed=0):
