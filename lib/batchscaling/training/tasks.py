@@ -9,24 +9,33 @@ from batchscaling import _validation as check
 from batchscaling.ranges import Range
 from batchscaling.registry import METHODS
 from batchscaling.training.data import (
+    FlipCrop,
+    cifar10,
     digits,
     fashion_mnist,
     mnist,
     pixels_as_labels,
     tiny_shakespeare,
 )
-from batchscaling.training.losses import Loss, bernoulli_cross_entropy, cross_entropy
+from batchscaling.training.losses import (
+    Loss,
+    bernoulli_cross_entropy,
+    cross_entropy,
+    smoothed_cross_entropy,
+)
 from batchscaling.training.models import (
     Model,
     autoencoder,
     mlp,
+    resnet32,
     simple_cnn,
     softmax_regression,
     transformer_lm,
+    vgg11,
 )
 from batchscaling.training.objective import Objective
 from batchscaling.training.optimizers import chain, fix, weight_decay
-from batchscaling.training.schedules import Schedule, constant
+from batchscaling.training.schedules import Schedule, constant, linear_decay
 
 OPTIMIZERS = {name: method.build() for name, method in METHODS.items()}
 """The optimizers of sweeps by name."""
@@ -186,7 +195,31 @@ _SOFTMAX = Task(
     weight_decay=1e-4,
 )
 
+
+def _small_cifar(model, size, target):
+    """Return the task of a narrow network on a part of CIFAR-10, trained as the paper's wide one.
+
+    Labels are smoothed, and the rate falls along a line. Zhang et al. (2019), appendix E.
+    """
+    return Task(
+        load=lambda: cifar10(
+            source="subset", validation=500, size=size, augment=FlipCrop(padding=size // 8)
+        ),
+        model=model,
+        targets={"validation": target},
+        rates={"sgd": Range(2**-9, 2**0), "adam": Range(2**-13, 2**-5), **_RELATIVE},
+        examples=200_000,
+        steps=2_000,
+        patience=1.5,
+        loss=smoothed_cross_entropy(0.1),
+        ranges={"decay_steps": Range(2**6, 2**12), "final_fraction": Range(2**-8, 1)},
+        schedule=linear_decay,
+    )
+
+
 TASKS = {
+    "cifar10-resnet32-small": _small_cifar(resnet32(width=4), 16, 1.7),
+    "cifar10-vgg11-small": _small_cifar(vgg11(width=8), 32, 1.4),
     "digits-mlp": Task(
         load=digits,
         model=mlp([64, 64, 10]),

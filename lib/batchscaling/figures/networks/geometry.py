@@ -8,7 +8,7 @@ import numpy as np
 from batchscaling.figures.networks.axes import means, plain_numbers
 from batchscaling.figures.style import FAMILY, GREY, LIMIT, MARKERS, finish
 
-_NETWORKS = [{**FAMILY[k], "marker": MARKERS[k]} for k in (3, 1, 0)]
+_NETWORKS = [{**FAMILY[k], "marker": MARKERS[k]} for k in (3, 1, 0, 2)]
 _SIGNS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
