@@ -85,7 +85,7 @@ def test_neighbours_of_equal_names_are_not_mistaken(folder, tmp_path):
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ("nowhere", "one of 'digits-mlp', .*, or module:name, or path/file.py:name"),
+        ("nowhere", "one of .*'digits-mlp', .*, or module:name, or path/file.py:name"),
         (3, "or module:name"),
         ("mine/net_of_mine.py:", "or module:name"),
         ("mine/nowhere.py:net", "a file that exists; '.*/mine/nowhere.py' does not"),
