@@ -13,6 +13,7 @@ from batchscaling.training import (
     OPTIMIZERS,
     BatchSizes,
     Data,
+    Optimizer,
     Schedule,
     autoencoder,
     bernoulli_cross_entropy,
@@ -203,10 +204,10 @@ def test_a_schedule_that_python_computes_is_no_constant(data, model, monkeypatch
     assert len(made) == 2
 
 
-def calls(function, *arguments, constants=(), count=9, monkeypatch):
+def calls(function, *arguments, constants=(), spent=(), count=9, monkeypatch):
     """Return what plain calls and recorded ones give, each argument a function of the call."""
     monkeypatch.setattr(recorded, "PLAIN", 2)
-    repeated = Recorded(function, constants)
+    repeated = Recorded(function, constants, spent=spent)
     for i in range(count):
         torch.manual_seed(i)
         want = tree_leaves(function(*(argument(i) for argument in arguments)))
@@ -318,7 +319,7 @@ OVER = {
     "what is seen elsewhere": (view_that_does_not_say_so, 1),
     "parts that are needed": (parts_that_do_not_say_so, 1),
     "what a view of a result sees": (written_into_by_name, 0),
-    "a number first": (lambda t: torch.sub(1.0, torch.mul(0.5, torch.add(1, t))), 0),
+    "a number first": (lambda t: torch.sub(1.0, torch.mul(0.5, torch.add(1, t))), 2),
     "its own view": (itself_and_its_view, 0),
     "of another shape": (wider, 0),
     "all rows in one": (lambda t: (t[:1] * 2).expand(2, 2) + t, 0),
@@ -327,15 +328,121 @@ OVER = {
 }
 
 
-@pytest.mark.parametrize("name", OVER)
-def test_results_are_written_over_what_nothing_needs(monkeypatch, name):
-    function, count = OVER[name]
+@pytest.fixture
+def written(monkeypatch):
+    """Return the list of the names that operations write over, None for new memory; it grows."""
     found, plain = [], recorded._callable
-    monkeypatch.setattr(
-        recorded, "_callable", lambda line, over: found.append(over) or plain(line, over)
-    )
+
+    def callable_of(line, place):
+        found.append(place)
+        return plain(line, place)
+
+    monkeypatch.setattr(recorded, "_callable", callable_of)
+    return found
+
+
+@pytest.mark.parametrize("name", OVER)
+def test_results_are_written_over_what_nothing_needs(monkeypatch, written, name):
+    function, count = OVER[name]
     assert_equal_calls(function, number, monkeypatch=monkeypatch)
-    assert sum(found) == count and len(found) > 0
+    assert sum(place is not None for place in written) == count and len(written) > 0
+
+
+def moved(grad, velocity, param, rate):
+    velocity = torch.addcmul(grad, rate, velocity)
+    return param.add_(rate * velocity), velocity
+
+
+SPENT = {
+    "both": (moved, (0, 1), 2),
+    "a gradient": (moved, (0,), 1),
+    "a velocity": (moved, (1,), 1),
+    "neither": (moved, (), 0),
+    "what is returned": (lambda g, v, p, r: (v, v + g, v + p, v - g), (0, 1), 1),
+    "what a view returns": (lambda g, v, p, r: (v[0], v + p, v + r), (1,), 0),
+    "a view that is needed": (lambda g, v, p, r: (lambda w: (v + 1, w + 1))(v.mT), (1,), 1),
+    "twice, in turn": (lambda g, v, p, r: (p + r, p - r, p * r), (0, 1), 2),
+    "of another layout": (lambda g, v, p, r: p.mT + r.mT, (0, 1), 0),
+}
+
+
+@pytest.mark.parametrize("name", SPENT)
+def test_results_are_written_over_spent_arguments(monkeypatch, written, name):
+    function, spent, count = SPENT[name]
+    given = [lambda i, k=k: number(i) + k for k in range(4)]
+    assert_equal_calls(function, *given, spent=spent, monkeypatch=monkeypatch)
+    assert sum(place is not None for place in written) == count and len(written) > 0
+
+
+def test_arguments_that_are_not_spent_stay_as_they_are(monkeypatch, written):
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    repeated = Recorded(lambda one, other: (one + other, one - other), spent=(1,))
+    for i in range(6):
+        one, other = number(i), number(i) * 2
+        repeated(one, other)
+        assert torch.equal(one, number(i))
+        assert torch.equal(other, number(i) * 2) == (i < 4)
+    assert sum(place is not None for place in written) == 1
+
+
+SHARED = {
+    "a view": lambda t: ({"one": t}, {"other": t.mT}),
+    "parts": lambda t: ({"one": t[:1], "other": t[1:]}, {}),
+    "a view that is not spent": lambda t: ({"one": t}, {}, t.view(2, 2)),
+    "a view of a constant": lambda t: ({"one": CONSTANT.view(2, 2)}, {}),
+}
+CONSTANT = number(0)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_nothing_is_written_over_memory_that_two_arguments_share(monkeypatch, written, name):
+    def function(*trees):
+        return *(t + 1 for t in tree_leaves(trees)), CONSTANT * 1
+
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    repeated = Recorded(function, [CONSTANT], spent=(0, 1))
+    for i in range(6):
+        have, want = repeated(*SHARED[name](number(i))), function(*SHARED[name](number(i)))
+        assert all(map(torch.equal, have, want))
+    assert len(written) > 0 and not any(written)
+
+
+def of_gradients(state_of):
+    """Return an optimizer whose state is a function of gradients and state."""
+
+    def init(params):
+        start = {name: torch.zeros_like(p) for name, p in params.items()}
+        return {"past": start, "before": start, "total": start}
+
+    def update(grads, state, params, hyper):
+        past, before = state["past"], state["before"]
+        total = {n: state["total"][n] * 0.5 + (g - past[n]).cos() for n, g in grads.items()}
+        new = {n: -hyper["lr"] * (total[n] + past[n] + before[n]) for n in grads}
+        return new, {"total": total} | state_of(grads, state)
+
+    return Optimizer(init, update, {"lr": sgd.hyper["lr"]})
+
+
+STATES = {
+    "the gradient": lambda g, s: {"past": g, "before": s["past"]},
+    "the same": lambda g, s: {"past": s["past"], "before": g},
+    "views of one": lambda g, s: {"past": g, "before": {n: t.view_as(t) for n, t in g.items()}},
+    "new ones": lambda g, s: {"past": {n: t * 2 for n, t in g.items()}, "before": s["total"]},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states_that_keep_what_they_are_given_keep_it(data, model, monkeypatch, made, name):
+    optimizer = of_gradients(STATES[name])
+    trials = grid([0, 1], lr=[0.01, 0.05])
+    assert_same(*both(monkeypatch, data, model, optimizer, trials, batch_size=8, max_steps=12))
+    assert len(made) == 2
+
+
+def test_a_step_writes_over_gradient_and_velocity(data, model, monkeypatch, written):
+    task = {"batch_size": 8, "max_steps": 6}
+    both(monkeypatch, data, model, heavy_ball, trials_of(heavy_ball), **task)
+    assert {f"t{i}" for i in range(8)} <= set(written)  # four gradients, four velocities
 
 
 def test_each_layout_has_a_recording_of_its_own(monkeypatch, made):

@@ -69,7 +69,7 @@ def _slope_of_classes(outputs, labels, *, smoothing=0.0):
     if smoothing:
         slope -= smoothing / outputs.shape[-1]
     label = labels.clamp(min=0)[..., None]
-    slope.scatter_add_(-1, label, torch.full_like(slope[..., :1], smoothing - 1))
+    slope.scatter_add_(-1, label, slope.new_full((), smoothing - 1).expand_as(label))
     return slope.mul_((labels >= 0)[..., None])
 
 

@@ -176,7 +176,11 @@ class Program:
     def _record(self):
         """Repeat the parts of a step from recordings."""
         examples = self.data.train_inputs, self.data.train_labels
-        self._gradients, self._moved = Recorded(self._gradients, examples), Recorded(self._moved)
+        # Gradient and state are new in each step, unless others look at them, too.
+        alone = self.exchange is None and self.optimizer.own is None
+        alone &= not self.optimizer.looks and not self.optimizer.outcomes
+        self._gradients = Recorded(self._gradients, examples)
+        self._moved = Recorded(self._moved, spent=(0, 1) if alone else ())
         self._recorded = [self._gradients, self._moved]
         if self._query is not None:
             self._query = Recorded(self._query)
