@@ -25,6 +25,7 @@ from batchscaling.training import (
     run_sweep,
     step_drops,
 )
+from batchscaling.training.own_tasks import identity, is_of
 from batchscaling.training.runners.packed import packed, unpacked_run
 
 SMALL = {"trials": 3, "seeds": 1, "finalists": 1, "final_seeds": 1, "fresh": 2}
@@ -220,6 +221,14 @@ def test_another_task_of_the_same_name_is_not_mistaken(own, tmp_path, change):
     other = Cell(replace(own, **change), "sgd", 16, **SMALL)
     with pytest.raises(ValueError, match=r"^folder is .* of another task called 'own'"):
         run_sweep([other], tmp_path, progress=False)
+
+
+def test_a_range_of_distances_to_one_is_another_range(own):
+    """The same numbers are momentums near 1 then."""
+    near_none = replace(own, ranges={"momentum": Range(0.01, 0.1)})
+    near_one = replace(own, ranges={"momentum": Range(0.01, 0.1, complement=True)})
+    record = {"identity": identity(near_none)}
+    assert is_of(record, replace(near_none)) and not is_of(record, near_one)
 
 
 def test_a_task_of_the_book_is_not_taken_for_an_own_one(own, tmp_path, monkeypatch):

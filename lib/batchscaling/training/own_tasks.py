@@ -116,7 +116,7 @@ def _factors(task):
 
 
 def _ends(ranges):
-    return {name: [r.low, r.high] for name, r in ranges.items()}
+    return {name: [r.low, r.high, *[1.0] * r.complement] for name, r in ranges.items()}
 
 
 def _known():

@@ -56,12 +56,6 @@ class Task:
         Loss to reach for each measure.
     rates : mapping of str to Range
         Learning rates to search, for each family of methods; effective ones for SGD with momentum.
-    ranges : mapping of str to Range
-        Other hyperparameters by name, where the range is not to be that of the methods; each is
-        searched by some method, or is one of the schedule, which has no other range. So a task
-        whose loss is large may ask for larger dampings.
-    schedule : Schedule
-        How the learning rate changes.
     examples : int
         A trial may take this many training examples,
     steps : int
@@ -78,6 +72,12 @@ class Task:
     name : str
         Of a task of your own, which files of results are called by: letters, digits, ``_``, ``-``
         and ``.``, and not one of `TASKS`.
+    ranges : mapping of str to Range
+        Other hyperparameters by name, where the range is not to be that of the methods; each is
+        searched by some method, or is one of the schedule, which has no other range. So a task
+        whose loss is large may ask for larger dampings.
+    schedule : Schedule
+        How the learning rate changes.
     """
 
     load: Callable
