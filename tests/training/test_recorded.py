@@ -325,6 +325,10 @@ OVER = {
     "all rows in one": (lambda t: (t[:1] * 2).expand(2, 2) + t, 0),
     "of another type": (lambda t: (t.long() * 2) + t, 1),
     "a gradient": (lambda t: vjp(torch.relu, t)[1](t * 2)[0], 1),
+    "a mean": (lambda t: torch.lerp(t * 2, t, t[:1]).abs().sqrt(), 2),
+    "a mask": (lambda t: (t * 2).masked_fill(t > 2, -1), 1),
+    "the second of two": (lambda t: t + t * 2, 1),
+    "the second of a gradient": (lambda t: vjp(torch.tanh, t * 1)[1](t)[0], 2),
 }
 
 

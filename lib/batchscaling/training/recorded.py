@@ -28,12 +28,14 @@ _INTO = {
     operation: operation.overloadpacket.out
     for operation in (
         *(_aten.add.Tensor, _aten.addcmul.default, _aten.div.Tensor, _aten.mul.Tensor),
-        *(_aten.neg.default, _aten.relu.default, _aten.sigmoid.default, _aten.sub.Tensor),
-        _aten.tanh.default,
+        *(_aten.neg.default, _aten.relu.default, _aten.sigmoid.default, _aten.sqrt.default),
+        *(_aten.sub.Tensor, _aten.tanh.default),
     )
 } | {
-    operation: operation.overloadpacket.grad_input
-    for operation in (_aten.tanh_backward.default, _aten.threshold_backward.default)
+    _aten.lerp.Tensor: _aten.lerp.Tensor_out,
+    _aten.masked_fill.Scalar: _aten.masked_fill.Scalar_out,
+    _aten.tanh_backward.default: _aten.tanh_backward.grad_input,
+    _aten.threshold_backward.default: _aten.threshold_backward.grad_input,
 }
 """Operations number by number, and those that write the same into given memory."""
 _NUMBERS = (bool, int, float, str, type(None))
@@ -234,8 +236,9 @@ def _callable(line, place):
     name, overload = operation.overloadpacket.__name__, operation._overloadname
     if place is not None:
         into = _INTO[operation]
-        if place != line.first or into._overloadname != "out":
-            return into._op, f", {into._overloadname}={place}"
+        argument = "grad_input" if into._overloadname == "grad_input" else "out"
+        if place != line.first or argument != "out":
+            return into._op, f", {argument}={place}"
         name += "_"
     if line.first and name in _METHODS and not overload.endswith("out"):
         return getattr(torch.Tensor, name), ""
