@@ -124,15 +124,16 @@ def few_cells(batch_size, workers, methods=("nesterov", "extrap_sgd", "lars")):
         yield from (replace(plain, method=name, end="decay", every=n) for n in (0, 8))
 
 
-def _larger(load, model, target, adam=(2**-12, 2**-5)):
-    """Return a task that no sweep has; its target was set before any run."""
-    rates = {"sgd": Range(2**-7, 2**3), "adam": Range(*adam), "lars": Range(2**-8, 2**2)}
-    return Task(load, model, {"validation": target}, rates, examples=2_000_000, steps=500)
+def _task(load, model, target, *, sgd=(2**-7, 2**3), adam=(2**-12, 2**-5), **limits):
+    """Return a task that no sweep has."""
+    rates = {"sgd": Range(*sgd), "adam": Range(*adam), "lars": Range(2**-8, 2**2)}
+    limits = {"examples": 2_000_000, "steps": 500} | limits
+    return Task(load, model, {"validation": target}, rates, **limits)
 
 
 def resnet_task():
     """Return ResNet-20 of half the width on the stored images of CIFAR-10."""
-    return _larger(
+    return _task(
         lambda: cifar10(source="subset", validation=2_000, augment=FlipCrop()),
         resnet20(ghost_size=64, width=8),
         1.0,
@@ -141,7 +142,7 @@ def resnet_task():
 
 def lstm_task():
     """Return the LSTM of two layers on the characters of Tiny Shakespeare."""
-    return _larger(tiny_shakespeare, lstm(65), 1.8)
+    return _task(tiny_shakespeare, lstm(65), 1.8)
 
 
 def transformer_task():
@@ -149,10 +150,44 @@ def transformer_task():
     data = multi30k()
     sizes = {"width": 64, "heads": 4, "units": 128, "layers": 2}
     counts = map(len, data.vocabularies)
-    return _larger(lambda: data, transformer(*counts, source_length=24, **sizes), 3.0)
+    return _task(lambda: data, transformer(*counts, source_length=24, **sizes), 3.0)
+
+
+_SHORT = {"examples": 0, "steps": 400, "patience": 1.5}
+
+
+def small_resnet_task():
+    """Return ResNet-20 of a quarter of the width on images of half the size, for a CPU."""
+    return _task(
+        lambda: cifar10(source="subset", validation=1_000, size=16, augment=FlipCrop()),
+        resnet20(ghost_size=16, width=4),
+        1.7,
+        **_SHORT,
+    )
+
+
+def small_lstm_task():
+    """Return the LSTM of half the width on shorter sequences, for a CPU."""
+    return _task(
+        lambda: tiny_shakespeare(length=32, validation=500),
+        lstm(65, units=64),
+        2.1,
+        sgd=(2**-2, 2**6),
+        **_SHORT,
+    )
+
+
+def small_transformer_task():
+    """Return an encoder and decoder of one layer each on frequent words, for a CPU."""
+    data = multi30k(source_length=16, target_length=16, min_count=10)
+    sizes = {"width": 32, "heads": 2, "units": 64, "layers": 1}
+    counts = map(len, data.vocabularies)
+    return _task(lambda: data, transformer(*counts, source_length=16, **sizes), 3.0, **_SHORT)
 
 
 _LARGER = {"trials": 16, "seeds": 1, "finalists": 3, "final_seeds": 2, "fresh": 5}
+_SMALLER = {"trials": 12, "seeds": 1, "finalists": 2, "final_seeds": 2, "fresh": 5}
+_ADAM = ("adam", "extrap_adam")
 SETTINGS = {
     "digits-mlp": Setting(
         lambda: replace(TASKS["digits-mlp"], targets={"validation": 0.2}, patience=3),
@@ -161,12 +196,19 @@ SETTINGS = {
     "fashion-cnn-small": Setting(
         lambda: TASKS["fashion-cnn-small"], (*few_cells(1024, 16),), 150_000, 24, 1, 4, 3, 12
     ),
+    "cifar10-resnet20-small": Setting(
+        small_resnet_task, (*few_cells(256, 16),), 3 * 19_000, **_SMALLER, decay=1e-4
+    ),
+    "shakespeare-lstm-small": Setting(small_lstm_task, (*few_cells(256, 16),), 64_000, **_SMALLER),
+    "multi30k-transformer-small": Setting(
+        small_transformer_task, (*few_cells(256, 16, _ADAM),), 2 * 29_000, **_SMALLER
+    ),
     "cifar10-resnet20": Setting(
         resnet_task, (*few_cells(1024, 16),), 30 * 18_000, **_LARGER, decay=1e-4
     ),
     "shakespeare-lstm": Setting(lstm_task, (*few_cells(1024, 16),), 20 * 16_000, **_LARGER),
     "multi30k-transformer": Setting(
-        transformer_task, (*few_cells(1024, 16, ("adam", "extrap_adam")),), 20 * 29_000, **_LARGER
+        transformer_task, (*few_cells(1024, 16, _ADAM),), 20 * 29_000, **_LARGER
     ),
 }  # fmt: skip
 
