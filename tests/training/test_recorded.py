@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.func import vjp, vmap
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from batchscaling.training import (
     OPTIMIZERS,
@@ -242,6 +242,7 @@ PURE = {
     "named": lambda t: Diagonal(t.max(0).values),
     "by index": lambda t: t[torch.arange(2), :1],
     "several": lambda t: tuple(torch.sort(t)),
+    "sparse": lambda t: torch.sparse.mm(t.to_sparse_csr(), t) + 1,
 }
 
 
@@ -389,58 +390,113 @@ def test_arguments_that_are_not_spent_stay_as_they_are(monkeypatch, written):
     assert sum(place is not None for place in written) == 1
 
 
+CONSTANT = number(0)
 SHARED = {
     "a view": lambda t: ({"one": t}, {"other": t.mT}),
     "parts": lambda t: ({"one": t[:1], "other": t[1:]}, {}),
     "a view that is not spent": lambda t: ({"one": t}, {}, t.view(2, 2)),
     "a view of a constant": lambda t: ({"one": CONSTANT.view(2, 2)}, {}),
 }
-CONSTANT = number(0)
+
+
+def each_plus_one(*trees):
+    return *(t + 1 for t in tree_leaves(trees)), CONSTANT * 1
+
+
+def assert_repeated(repeated, calls):
+    for arguments in calls:
+        have, want = repeated(*arguments()), each_plus_one(*arguments())
+        assert all(map(torch.equal, have, want))
 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_nothing_is_written_over_memory_that_two_arguments_share(monkeypatch, written, name):
-    def function(*trees):
-        return *(t + 1 for t in tree_leaves(trees)), CONSTANT * 1
-
     monkeypatch.setattr(recorded, "PLAIN", 2)
-    repeated = Recorded(function, [CONSTANT], spent=(0, 1))
-    for i in range(6):
-        have, want = repeated(*SHARED[name](number(i))), function(*SHARED[name](number(i)))
-        assert all(map(torch.equal, have, want))
+    repeated = Recorded(each_plus_one, [CONSTANT], spent=(0, 1))
+    assert_repeated(repeated, [lambda i=i: SHARED[name](number(i)) for i in range(6)])
     assert len(written) > 0 and not any(written)
 
 
-def of_gradients(state_of):
-    """Return an optimizer whose state is a function of gradients and state."""
+@pytest.mark.parametrize("name", SHARED)
+def test_memory_that_is_shared_in_a_later_call_is_not_written_over(monkeypatch, written, name):
+    """The layouts are those of the calls that were recorded."""
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    repeated = Recorded(each_plus_one, [CONSTANT], spent=(0, 1))
+    apart = SHARED[name](number(1))
+    calls = [lambda: tree_map(lambda t: t.clone(), apart)] * 5
+    calls += [lambda i=i: SHARED[name](number(i)) for i in range(9)]
+    assert_repeated(repeated, calls + calls[:2])
+    assert any(written) and torch.equal(CONSTANT, number(0))
+
+
+def test_what_was_made_for_inference_is_not_written_over(monkeypatch, written):
+    monkeypatch.setattr(recorded, "PLAIN", 2)
+    repeated = Recorded(each_plus_one, [CONSTANT], spent=(0, 1))
+
+    def arguments():
+        with torch.inference_mode():
+            return {"one": number(3) * 1}, {}
+
+    assert_repeated(repeated, [arguments] * 6)
+    assert len(written) > 0 and not any(written)
+
+
+def test_a_sparse_tensor_may_be_spent(monkeypatch):
+    given = [lambda i: number(i).to_sparse()]
+    assert_equal_calls(lambda t: t.to_dense() + 1, *given, spent=(0,), monkeypatch=monkeypatch)
+
+
+def remembering(first, then, delays=7):
+    """Return SGD with a state of many slots, in which what `first` and `then` give moves on."""
+    last = str(delays - 1)
 
     def init(params):
-        start = {name: torch.zeros_like(p) for name, p in params.items()}
-        return {"past": start, "before": start, "total": start}
+        zeros = {name: torch.zeros_like(p) for name, p in params.items()}
+        slots = {str(i): tree_map(torch.clone, zeros) for i in range(delays)}
+        return slots | {str(i): slot for i, slot in enumerate(first(params))}
 
     def update(grads, state, params, hyper):
-        past, before = state["past"], state["before"]
-        total = {n: state["total"][n] * 0.5 + (g - past[n]).cos() for n, g in grads.items()}
-        new = {n: -hyper["lr"] * (total[n] + past[n] + before[n]) for n in grads}
-        return new, {"total": total} | state_of(grads, state)
+        moved = {n: g + 0.5 * state[last][n] + state["0"][n].cos() for n, g in grads.items()}
+        slots = {str(i): state[str(i - 1)] for i in range(1, delays)}
+        new = {n: -hyper["lr"] * g for n, g in moved.items()}
+        return new, slots | {str(i): slot for i, slot in enumerate(then(grads, params, moved))}
 
     return Optimizer(init, update, {"lr": sgd.hyper["lr"]})
 
 
-STATES = {
-    "the gradient": lambda g, s: {"past": g, "before": s["past"]},
-    "the same": lambda g, s: {"past": s["past"], "before": g},
-    "views of one": lambda g, s: {"past": g, "before": {n: t.view_as(t) for n, t in g.items()}},
-    "new ones": lambda g, s: {"past": {n: t * 2 for n, t in g.items()}, "before": s["total"]},
+def views(params):
+    return {name: p.view_as(p) for name, p in params.items()}
+
+
+def ones(params):
+    one = {name: torch.ones_like(p) for name, p in params.items()}
+    return one, views(one)
+
+
+REMEMBERED = {
+    "the gradient": (lambda p: (), lambda g, p, m: (g,)),
+    "the gradient twice": (lambda p: (), lambda g, p, m: (g, views(g))),
+    "the parameters": (lambda p: (), lambda g, p, m: (p,)),
+    "the first parameters": (lambda p: (views(p),), lambda g, p, m: (g,)),
+    "two views": (ones, lambda g, p, m: (g,)),
+    "what is new": (lambda p: (), lambda g, p, m: (m, views(m))),
+}
+PARTS = {
+    "one size": {"batch_size": 8},
+    "parts": {"batch_size": 16, "at_once": 50},
+    "whole and parts": {"batch_size": BatchSizes([(9, 16), (9, 4), (18, 16)]), "at_once": 50},
 }
 
 
-@pytest.mark.parametrize("name", STATES)
-def test_states_that_keep_what_they_are_given_keep_it(data, model, monkeypatch, made, name):
-    optimizer = of_gradients(STATES[name])
+@pytest.mark.parametrize("way", PARTS)
+@pytest.mark.parametrize("name", REMEMBERED)
+def test_states_keep_what_they_are_given(monkeypatch, made, name, way):
+    """Also where two tensors become one only after steps were recorded."""
+    data, model = noise((6,), classes, examples=64), mlp([6, 4, 10])
     trials = grid([0, 1], lr=[0.01, 0.05])
-    assert_same(*both(monkeypatch, data, model, optimizer, trials, batch_size=8, max_steps=12))
-    assert len(made) == 2
+    optimizer = remembering(*REMEMBERED[name])
+    assert_same(*both(monkeypatch, data, model, optimizer, trials, max_steps=36, **PARTS[way]))
+    assert len(made) >= 1
 
 
 def test_a_step_writes_over_gradient_and_velocity(data, model, monkeypatch, written):

@@ -176,7 +176,7 @@ class Program:
     def _record(self):
         """Repeat the parts of a step from recordings."""
         examples = self.data.train_inputs, self.data.train_labels
-        # Gradient and state are new in each step, unless others look at them, too.
+        # Gradient and old state may be written over, unless others look at them, too.
         alone = self.exchange is None and self.optimizer.own is None
         alone &= not self.optimizer.looks and not self.optimizer.outcomes
         self._gradients = Recorded(self._gradients, examples)

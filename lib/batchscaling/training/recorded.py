@@ -5,7 +5,6 @@ small networks it takes as long. A recording holds the operations that are left,
 torch's kernels. So it gives the same bits.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,20 +23,38 @@ _ABSOLUTE = {_aten.as_strided, _aten.as_strided_}  # they are given a place in m
 _OTHER_NEXT_TIME = {_Tag.nondeterministic_seeded, _Tag.data_dependent_output, _Tag.inplace_view}
 _METHODS = {"add", "add_", "addcmul", "bmm", "div", "div_", "ge", "index_select", "mul", "mul_"}
 _METHODS |= {"expand", "neg", "relu", "select", "sub", "sum", "transpose", "unsqueeze", "view"}
+_IN_PLACE = {
+    _aten.add.Tensor: _aten.add_.Tensor,
+    _aten.addcmul.default: _aten.addcmul_.default,
+    _aten.div.Tensor: _aten.div_.Tensor,
+    _aten.lerp.Tensor: _aten.lerp_.Tensor,
+    _aten.masked_fill.Scalar: _aten.masked_fill_.Scalar,
+    _aten.mul.Tensor: _aten.mul_.Tensor,
+    _aten.neg.default: _aten.neg_.default,
+    _aten.relu.default: _aten.relu_.default,
+    _aten.sigmoid.default: _aten.sigmoid_.default,
+    _aten.sqrt.default: _aten.sqrt_.default,
+    _aten.sub.Tensor: _aten.sub_.Tensor,
+    _aten.tanh.default: _aten.tanh_.default,
+}
+"""Operations number by number, and those that write the same over their first argument."""
+
 _INTO = {
-    operation: operation.overloadpacket.out
-    for operation in (
-        *(_aten.add.Tensor, _aten.addcmul.default, _aten.div.Tensor, _aten.mul.Tensor),
-        *(_aten.neg.default, _aten.relu.default, _aten.sigmoid.default, _aten.sqrt.default),
-        *(_aten.sub.Tensor, _aten.tanh.default),
-    )
-} | {
+    _aten.add.Tensor: _aten.add.out,
+    _aten.addcmul.default: _aten.addcmul.out,
+    _aten.div.Tensor: _aten.div.out,
     _aten.lerp.Tensor: _aten.lerp.Tensor_out,
-    _aten.masked_fill.Scalar: _aten.masked_fill.Scalar_out,
+    _aten.mul.Tensor: _aten.mul.out,
+    _aten.neg.default: _aten.neg.out,
+    _aten.sigmoid.default: _aten.sigmoid.out,
+    _aten.sqrt.default: _aten.sqrt.out,
+    _aten.sub.Tensor: _aten.sub.out,
+    _aten.tanh.default: _aten.tanh.out,
     _aten.tanh_backward.default: _aten.tanh_backward.grad_input,
     _aten.threshold_backward.default: _aten.threshold_backward.grad_input,
 }
-"""Operations number by number, and those that write the same into given memory."""
+"""The same for any given memory, where that is a kernel, and not new memory that is copied."""
+
 _NUMBERS = (bool, int, float, str, type(None))
 _KINDS = (torch.dtype, torch.layout, torch.memory_format)
 
@@ -57,7 +74,8 @@ class Recorded:
     constants : sequence of torch.Tensor
         What else it uses: the same tensors in every call.
     spent : sequence of int
-        Places of the arguments that nobody needs after a call: their memory may hold its results.
+        Places of the arguments that nobody needs after a call: its results may be written over
+        them. They are not, in a call in which two tensors share memory.
     """
 
     def __init__(self, function, constants=(), *, spent=()):
@@ -72,6 +90,8 @@ class Recorded:
         if torch.is_autocast_enabled("cpu"):
             return self.function(*trees)
         layout = tuple(map(_layout, trees))
+        if self.spent:
+            layout = self._may_write(trees), *layout
         repeat = self._repeat.get(layout)
         return self._first(layout, trees) if repeat is None else repeat(*trees)
 
@@ -80,13 +100,22 @@ class Recorded:
         calls = self._calls[layout] = self._calls.get(layout, 0) + 1
         if calls <= PLAIN:
             return self.function(*trees)
-        result, recording = _record(self.function, trees, self.constants, self.spent)
+        spent = self.spent if layout[0] is True else ()
+        result, recording = _record(self.function, trees, self.constants, spent)
         before = self._recordings.setdefault(layout, recording)
         if recording is None or recording != before:
             self._repeat[layout] = self.function
         elif recording is not before:
             self._repeat[layout] = recording.function(self.constants)
         return result
+
+    def _may_write(self, trees):
+        """Return whether no two tensors share memory, and all can be written to."""
+        tensors = [*_tensors(trees), *self.constants]
+        if not all(tensor.layout is torch.strided for tensor in tensors):
+            return False
+        places = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        return len(places) == len(tensors) and not any(t.is_inference() for t in tensors)
 
 
 def _layout(tree):
@@ -123,6 +152,15 @@ def _leaves(tree, place):
         yield place, tree
 
 
+def _tensors(tree):
+    """Yield the tensors of a tree."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, dict | tuple):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(part)
+
+
 class _Line(NamedTuple):
     """One operation: its names of tensors are those of the source."""
 
@@ -150,7 +188,7 @@ class Recording:
     given : frozenset of str
         Names of arguments and constants.
     kept : frozenset of str
-        Names of arguments and constants that are not spent, and of what is returned.
+        Names of constants, of arguments that are not spent, and of what is returned.
     layouts : dict
         The layout of each name of a tensor.
     types : tuple
@@ -170,22 +208,19 @@ class Recording:
         lines = self._needed()
         last = {name: i for i, line in enumerate(lines) for name in (*line.used, *line.made)}
         places = self._places(lines, last)
-        scope, stay = (
-            {"torch": torch, "inf": float("inf"), "nan": float("nan")},
-            self.given | self.kept,
-        )
+        stay = self.given | self.kept
+        scope = {"torch": torch, "inf": float("inf"), "nan": float("nan")}
+        scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
+        scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         source = ["def repeat(*trees):"]
         source += [f"    t{i} = {place}" for i, place in enumerate(self.inputs)]
         for i, line in enumerate(lines):
             made = ", ".join(name or "_" for name in line.made) + ("" if line.single else ",")
-            function, into = _callable(line, places.get(i))
-            scope[f"f{i}"] = function
+            scope[f"f{i}"], into = _callable(line, places.get(i))
             source.append(f"    {made} = f{i}({line.arguments}{into})")
             done = [name for name, j in last.items() if j == i and name and name not in stay]
             source += [f"    del {', '.join(done)}"] if done else []
         source.append(f"    return {self.result}")
-        scope |= {f"t{len(self.inputs) + i}": tensor for i, tensor in enumerate(constants)}
-        scope |= {f"T{i}": kind for i, kind in enumerate(self.types)}
         exec("\n".join(source), scope)
         return torch.no_grad()(scope["repeat"])
 
@@ -206,7 +241,8 @@ class Recording:
         places, spent = {}, sorted(self.given - self.kept)
         for i, line in enumerate(lines):
             # The first argument before others: that is the faster call.
-            for name in (line.first, *sorted(line.used - {line.first}), *spent):
+            others = (*sorted(line.used - {line.first}), *spent) if line.operation in _INTO else ()
+            for name in (line.first, *others):
                 if line.layout is None or self.layouts.get(name) != line.layout:
                     continue
                 names = memory[name]
@@ -232,17 +268,16 @@ def _callable(line, place):
 
     As a method of tensors it takes a microsecond less.
     """
-    operation = line.operation
-    name, overload = operation.overloadpacket.__name__, operation._overloadname
-    if place is not None:
-        into = _INTO[operation]
-        argument = "grad_input" if into._overloadname == "grad_input" else "out"
-        if place != line.first or argument != "out":
-            return into._op, f", {argument}={place}"
-        name += "_"
-    if line.first and name in _METHODS and not overload.endswith("out"):
-        return getattr(torch.Tensor, name), ""
-    return getattr(getattr(_aten, name), overload)._op, ""
+    operation, into = line.operation, ""
+    if place == line.first and operation in _IN_PLACE and place is not None:
+        operation = _IN_PLACE[operation]
+    elif place is not None:
+        operation = _INTO[operation]
+        into = f", {operation._schema.arguments[-1].name}={place}"
+    name = operation.overloadpacket.__name__
+    if line.first and name in _METHODS and not operation._overloadname.endswith("out"):
+        return getattr(torch.Tensor, name), into
+    return operation._op, into
 
 
 class _Recorder(TorchDispatchMode):
@@ -252,7 +287,6 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self._repeatable, self._lines = True, []
         self._names, self._layouts, self._views = WeakTensorKeyDictionary(), {}, {}
-        self._users = Counter(map(_memory, tensors))
         for tensor in tensors:
             self._name(tensor)
         self._given = frozenset(self._names.values())
@@ -288,7 +322,7 @@ class _Recorder(TorchDispatchMode):
         made = tuple([self._name(part) for part in results])
         first = values[0] if values and isinstance(values[0], torch.Tensor) else None
         first = None if first is None else self._names[first]
-        layout = self._layouts[made[0]] if operation in _INTO else None
+        layout = self._layouts[made[0]] if operation in _IN_PLACE | _INTO else None
         self._lines.append(_Line(operation, arguments, used, made, single, first, shares, layout))
         if view:
             self._views[key] = made[0]
@@ -300,14 +334,10 @@ class _Recorder(TorchDispatchMode):
         if not self._repeatable:
             return None
         inputs = tuple([place for place, _ in _leaves(trees, "trees")])
-        kept = self._given - self._alone(trees, spent) | returned
+        over = {self._names[tensor] for place in spent for tensor in _tensors(trees[place])}
+        kept = self._given - over | returned
         about = self._given, kept, self._layouts, tuple(types)
         return Recording(inputs, tuple(self._lines), expression, *about)
-
-    def _alone(self, trees, spent):
-        """Return the names in these trees whose memory is that of no other given tensor."""
-        leaves = [tensor for place in spent for _, tensor in _leaves(trees[place], "")]
-        return {self._names[t] for t in leaves if self._users[_memory(t)] == 1}
 
     def _name(self, tensor):
         """Return the name of a tensor, a new one if it has none; None for no tensor."""
@@ -318,7 +348,8 @@ class _Recorder(TorchDispatchMode):
             return None
         if tensor not in self._names:
             name = self._names[tensor] = f"t{len(self._layouts)}"
-            self._layouts[name] = *_layout(tensor), tensor.device
+            strided = tensor.layout is torch.strided
+            self._layouts[name] = (*_layout(tensor), tensor.device) if strided else None
         return self._names[tensor]
 
     def _renamed(self, operation, args, found):
@@ -363,17 +394,12 @@ class _Recorder(TorchDispatchMode):
         return f"T{len(types) - 1}({parts})"
 
 
-def _memory(tensor):
-    """Return what tells the memory of tensors apart."""
-    return tensor.untyped_storage().data_ptr()
-
-
 def _share(results, values):
     """Return whether a result lies in the memory of an argument."""
     given = [part for one in values for part in (one if isinstance(one, list | tuple) else [one])]
     one, other = (
         {
-            _memory(part)
+            part.untyped_storage().data_ptr()
             for part in parts
             if isinstance(part, torch.Tensor) and part.layout is torch.strided
         }

@@ -24,9 +24,6 @@ NARROW = 32
 """On a CPU, a product with ten columns takes up to four times as long as one with ten rows: below
 this, it is worth turning the result."""
 
-FEW = 32
-"""Up to so many examples, turning the result takes longer than it saves."""
-
 
 def product(inputs, weight):
     """Return ``inputs @ weight``.
@@ -166,7 +163,7 @@ class _Product(_Bilinear):
 
     @staticmethod
     def by_second(inputs, grad, about):
-        if grad.shape[-1] >= NARROW or len(grad) <= FEW:
+        if grad.shape[-1] >= NARROW:
             return inputs.mT @ grad
         return (grad.mT @ inputs).mT.contiguous()
 
