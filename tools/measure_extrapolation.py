@@ -124,9 +124,9 @@ def few_cells(batch_size, workers, methods=("nesterov", "extrap_sgd", "lars")):
         yield from (replace(plain, method=name, end="decay", every=n) for n in (0, 8))
 
 
-def _task(load, model, target, *, sgd=(2**-7, 2**3), adam=(2**-12, 2**-5), **limits):
+def _task(load, model, target, *, sgd=(2**-7, 2**3), **limits):
     """Return a task that no sweep has."""
-    rates = {"sgd": Range(*sgd), "adam": Range(*adam), "lars": Range(2**-8, 2**2)}
+    rates = {"sgd": Range(*sgd), "adam": Range(2**-12, 2**-5), "lars": Range(2**-8, 2**2)}
     limits = {"examples": 2_000_000, "steps": 500} | limits
     return Task(load, model, {"validation": target}, rates, **limits)
 
