@@ -57,17 +57,28 @@ VALUES = {
 }
 
 
+def noted(monkeypatch, owner, name, argument):
+    """Return the list of what a function gets as one of its arguments; it grows."""
+    found, plain = [], getattr(owner, name)
+
+    def function(*arguments):
+        found.append(arguments[argument])
+        return plain(*arguments)
+
+    monkeypatch.setattr(owner, name, function)
+    return found
+
+
 @pytest.fixture
 def made(monkeypatch):
     """Return the list of recordings that are made into functions; it grows."""
-    found, plain = [], Recording.function
+    return noted(monkeypatch, Recording, "function", 0)
 
-    def function(recording, constants):
-        found.append(recording)
-        return plain(recording, constants)
 
-    monkeypatch.setattr(Recording, "function", function)
-    return found
+@pytest.fixture
+def written(monkeypatch):
+    """Return the list of the names that operations write over, None for new memory; it grows."""
+    return noted(monkeypatch, recorded, "_callable", 1)
 
 
 def both(monkeypatch, *arguments, **options):
@@ -331,19 +342,6 @@ OVER = {
     "the second of two": (lambda t: t + t * 2, 1),
     "the second of a gradient": (lambda t: vjp(torch.tanh, t * 1)[1](t)[0], 2),
 }
-
-
-@pytest.fixture
-def written(monkeypatch):
-    """Return the list of the names that operations write over, None for new memory; it grows."""
-    found, plain = [], recorded._callable
-
-    def callable_of(line, place):
-        found.append(place)
-        return plain(line, place)
-
-    monkeypatch.setattr(recorded, "_callable", callable_of)
-    return found
 
 
 @pytest.mark.parametrize("name", OVER)

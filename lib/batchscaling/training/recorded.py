@@ -100,7 +100,7 @@ class Recorded:
         calls = self._calls[layout] = self._calls.get(layout, 0) + 1
         if calls <= PLAIN:
             return self.function(*trees)
-        spent = self.spent if layout[0] is True else ()
+        spent = self.spent if self.spent and layout[0] else ()
         result, recording = _record(self.function, trees, self.constants, spent)
         before = self._recordings.setdefault(layout, recording)
         if recording is None or recording != before:
@@ -269,7 +269,7 @@ def _callable(line, place):
     As a method of tensors it takes a microsecond less.
     """
     operation, into = line.operation, ""
-    if place == line.first and operation in _IN_PLACE and place is not None:
+    if place is not None and place == line.first and operation in _IN_PLACE:
         operation = _IN_PLACE[operation]
     elif place is not None:
         operation = _INTO[operation]
