@@ -30,6 +30,7 @@ from batchscaling.training import (
     simple_cnn,
     train,
 )
+from batchscaling.training._process import kept_memory
 from batchscaling.training.evaluation import Evaluation
 from batchscaling.training.loop import AT_ONCE
 from batchscaling.training.program import Program
@@ -109,7 +110,7 @@ def compiled_rate(model, data, batch_size, trials, steps):
     hyper = {"lr": rates, "momentum": torch.full_like(rates, 0.5)}
     program.start(np.zeros(trials, int), hyper, batch_size)
     ends = [1, *range(1 + steps, 2 + TURNS * steps, steps)]
-    with tqdm(disable=True) as bar:
+    with kept_memory(), tqdm(disable=True) as bar:
         times = [time.perf_counter() for _ in program.visit(ends, bar)]
     return 1e6 * np.median(np.diff(times)) / steps / trials
 

@@ -61,7 +61,7 @@ def compile_all(*functions):
 def _compiled(function):
     try:
         # Sizes that change are made variables: the number of rows, which falls as trials end.
-        run = torch.compile(function)
+        run = torch.compile(function, options={"guard_filter_fn": _of_program})
     except RuntimeError as error:  # as in a version of Python that torch cannot compile
         _not_compiled(error)
 
@@ -72,6 +72,15 @@ def _compiled(function):
             _not_compiled(error)
 
     return attempt
+
+
+def _of_program(guards):
+    """Say which guards each call looks at: those of a program and of what it is given.
+
+    Hundreds more are of global functions and of torch's own tables. They stay as they are, and to
+    look at them takes as long as a small step.
+    """
+    return [not (guard.is_global or "__import__" in guard.name) for guard in guards]
 
 
 def _not_compiled(error):

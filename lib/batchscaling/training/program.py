@@ -82,7 +82,13 @@ class Program:
         self._query = None if optimizer.query is None else vmap(optimizer.query)
         self._recorded = []
         self._forward = _forward_for_compiler if compiled else _forward
-        if compiled:
+        # Nobody looks at gradients or at the state between the two parts of a step.
+        self._alone = exchange is None and optimizer.own is None
+        self._alone &= not optimizer.looks and not optimizer.outcomes
+        self._plain = self._alone and optimizer.query is None
+        if compiled and self._plain:
+            (self._advanced,) = compile_all(self._advanced)
+        elif compiled:
             self._gradients, self._moved = compile_all(self._gradients, self._moved)
         elif self.device.type == "cpu":
             self._record()
@@ -176,11 +182,9 @@ class Program:
     def _record(self):
         """Repeat the parts of a step from recordings."""
         examples = self.data.train_inputs, self.data.train_labels
-        # Gradient and old state may be written over, unless others look at them, too.
-        alone = self.exchange is None and self.optimizer.own is None
-        alone &= not self.optimizer.looks and not self.optimizer.outcomes
         self._gradients = Recorded(self._gradients, examples)
-        self._moved = Recorded(self._moved, spent=(0, 1) if alone else ())
+        # Gradient and old state may be written over, unless others look at them, too.
+        self._moved = Recorded(self._moved, spent=(0, 1) if self._alone else ())
         self._recorded = [self._gradients, self._moved]
         if self._query is not None:
             self._query = Recorded(self._query)
@@ -234,9 +238,27 @@ class Program:
     def _stepped(self, rows, batch, looks, step):
         """Return the rows after a step on a batch."""
         params, state, average, hyper, outer = rows
+        seen = {name: batch[name] for name in ("index", "changes") if name in batch}
+        if self._plain:
+            params, state = self._advanced(params, seen, state, hyper)
+        else:
+            params, state, outer = self._watched(rows, batch, seen, looks, step)
+        if average:
+            with torch.no_grad():
+                average = _averaged(average, params, hyper["decay"])
+        return Rows(params, state, average, hyper, outer)
+
+    def _advanced(self, params, batch, state, hyper):
+        """Return parameters and state after a step of which nobody sees more."""
+        grads = self._gradients(params, batch)
+        with torch.no_grad():
+            return self._moved(grads, state, params, hyper)
+
+    def _watched(self, rows, batch, seen, looks, step):
+        """Return parameters, state and what the exchange keeps, after a step in all its parts."""
+        params, state, _, hyper, outer = rows
         with torch.no_grad():
             point = self._point(rows, batch)
-        seen = {name: batch[name] for name in ("index", "changes") if name in batch}
         grads = self._gradients(point, seen)
         kinds = dict.fromkeys(look.fisher for look in looks)
         moments = {fisher: self._moments(point, batch, fisher) for fisher in kinds}
@@ -262,9 +284,7 @@ class Program:
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
                 params, outer = map(self._by_row, self.exchange.params(*held, step + 1, self._mean))
-            if average:
-                average = _averaged(average, params, hyper["decay"])
-        return Rows(params, state, average, hyper, outer)
+        return params, state, outer
 
     def _moved(self, grads, state, params, hyper):
         """Return the parameters, and the optimizer's state, after an update."""
