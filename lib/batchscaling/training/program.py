@@ -87,9 +87,10 @@ class Program:
         self._alone &= not optimizer.looks and not optimizer.outcomes
         self._plain = self._alone and optimizer.query is None
         if compiled and self._plain:
-            (self._advanced,) = compile_all(self._advanced)
+            (self._advanced,) = compile_all(self._advanced, device=self.device)
         elif compiled:
-            self._gradients, self._moved = compile_all(self._gradients, self._moved)
+            parts = self._gradients, self._moved
+            self._gradients, self._moved = compile_all(*parts, device=self.device)
         elif self.device.type == "cpu":
             self._record()
         self._checked = False
