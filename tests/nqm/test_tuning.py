@@ -11,6 +11,7 @@ from batchscaling.nqm import (
     HeavyBall,
     Nesterov,
     NoisyQuadratic,
+    is_stable,
     risk,
     steps_to_target,
     tune,
@@ -135,3 +136,35 @@ def test_other_optimizers_can_be_tuned(kind):
         found.optimizers, found.batch_sizes, found.steps, strict=True
     ):
         assert steps_to_target(PROBLEM, optimizer, batch_size, 0.05) == steps
+
+
+FEW = NoisyQuadratic.harmonic(100).quantize(12)
+
+
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_extrapolation_is_not_beaten_by_a_grid_near_its_limit(momentum):
+    # At small batches it is best close to its limit, and many times as long as the rate.
+    found = tune(FEW, ExtrapSGD, [1], 0.02, momentum=momentum)
+    best = found.optimizers[0]
+    grid = [
+        ExtrapSGD(best.lr * factor, momentum, ahead)
+        for factor in np.geomspace(0.8, 1.25, 15)
+        for ahead in (0.0, 0.3, 0.6, *np.linspace(0.8, 0.99, 10))
+    ]
+    stable = [method for method in grid if is_stable(FEW, method)]
+    fewest = min(steps_to_target(FEW, method, [1], 0.02)[0] for method in stable)
+    assert best.extrapolation > 20 * best.lr
+    assert 0.99 * fewest <= found.steps[0] <= 1.002 * fewest
+
+
+def test_no_extrapolation_is_no_border():
+    found = tune(FEW, ExtrapSGD, [2.0**20], 0.05, momentum=0.9)
+    assert found.optimizers[0].extrapolation < 0.01 * found.lr[0]  # as good as none
+    assert not found.at_border[0]
+
+
+def test_an_average_of_extrapolated_steps_is_tuned():
+    found = tune(FEW, Averaged, [16], 0.05, base=ExtrapSGD)
+    alone = tune(FEW, Averaged, [16], 0.05, base=Nesterov)
+    assert found.steps[0] <= 1.002 * alone.steps[0]
+    assert found.steps[0] == steps_to_target(FEW, found.optimizers[0], [16], 0.05)[0]

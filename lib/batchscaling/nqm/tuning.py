@@ -21,21 +21,23 @@ from batchscaling.nqm.problem import NoisyQuadratic, require_problem
 
 # Search coordinates. The learning rate is a fraction of the largest stable one, and its logit is
 # searched, so that small rates and rates close to the limit are both resolved. To the logit
-# log(1 - momentum) is added: small rates with the same effective rate then share a coordinate, and
-# a grid compares momenta fairly. Momentum and decay are searched as log(1 - value), an
-# extrapolation as the logarithm of its ratio to the rate.
+# log(1 - momentum) is added, and the logarithm of what extrapolation takes away from the limit:
+# small rates with the same effective rate then share a coordinate, and a grid compares momenta and
+# extrapolations fairly. Momentum and decay are searched as log(1 - value), an extrapolation as the
+# logarithm of its ratio to the rate. The smaller the rate, the larger the best ratio.
 _BOUNDS = {
     "lr": (-16.0, 22.0),
     "momentum": (np.log(1e-8), 0.0),
     "decay": (np.log(1e-8), 0.0),
-    "extrapolation": (np.log(1e-3), np.log(10.0)),
+    "extrapolation": (np.log(1e-3), np.log(1e6)),
 }
 _HIGHEST_LOGIT = 14.0
 _NO_RATE = 1e-30  # stands for an unstable rate: no target is reached with it
 _COARSE_BINS = 32
 _FINE_BINS = 128
-_COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 24, 24)}  # on each axis, the rate first
-_POINTS = {1: (11,), 2: (13, 9), 3: (9, 7, 7)}  # on each axis of a finer grid
+# On each axis of the first grid, the rate's first, and of a finer one.
+_COARSE_POINTS = {1: (128,), 2: (128, 32), 3: (64, 24, 24), 4: (48, 12, 12, 12)}
+_POINTS = {1: (11,), 2: (13, 9), 3: (9, 7, 7), 4: (7, 5, 5, 5)}
 # The finer grids: whether on the coarse spectrum; their reach, of the rate and of other axes, in
 # cells of the first grid; by what fraction the steps may fall; and how many best points to keep.
 _ROUNDS = (
@@ -318,8 +320,12 @@ class _Space:
         return unit.with_lr(float(self._rates(point[None, None], [unit])[0, 0]))
 
     def on_border(self, point):
-        """Only low ends are borders: small rates, and momentum or decay close to 1."""
-        return bool(np.any(point <= self.low))
+        """Low ends are borders: small rates, and momentum or decay close to 1.
+
+        The least extrapolation is as good as none, so its border is the largest.
+        """
+        ahead = np.array([name == "extrapolation" for name in self.names])
+        return bool(np.any(np.where(ahead, point >= self.high, point <= self.low)))
 
     def _distance(self, reach):
         return np.where([name == "lr" for name in self.names], *reach) * self.spacing
@@ -335,8 +341,12 @@ class _Space:
             lr = self.fixed["lr"]
             return np.where(lr < limits, lr, _NO_RATE)
         momenta = np.array([getattr(unit, "momentum", 0.0) for unit in units])[:, None]
-        logit = np.minimum(points[..., 0] + np.log1p(-momenta), _HIGHEST_LOGIT)
-        return limits / (1 + np.exp(-logit))
+        plain = np.array([_not_ahead(unit).curvature_limit for unit in units])[:, None]
+        logit = points[..., 0] + np.log1p(-momenta) + np.log(plain / self.highest / limits)
+        # The best extrapolation is long and near the limit: there, too, a rate keeps its place.
+        bend = 4.0 if "extrapolation" in self.names else 1.0
+        logit = np.minimum(bend * logit, _HIGHEST_LOGIT)
+        return limits / (1 + np.exp(-logit)) ** (1 / bend)
 
     def _unit(self, point):
         """Return the optimizer of learning rate 1 at a point."""
@@ -349,3 +359,10 @@ class _Space:
             return self.kind(**values)
         decay = values.pop("decay")
         return Averaged(self.base(**values), decay)
+
+
+def _not_ahead(unit):
+    """Return the same optimizer without an extrapolation."""
+    if isinstance(unit, Averaged):
+        return dataclasses.replace(unit, base=_not_ahead(unit.base))
+    return dataclasses.replace(unit, extrapolation=0.0) if hasattr(unit, "extrapolation") else unit
