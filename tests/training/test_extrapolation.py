@@ -31,6 +31,7 @@ from batchscaling.training import (
     outer_steps,
     perturbation,
     sgd,
+    step_drops,
     synchronous,
     train,
 )
@@ -62,21 +63,24 @@ def zeros(params):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_each_worker_extrapolates_along_its_own_gradient(data, model, workers):
+@pytest.mark.parametrize("drops", [(), (4,)])
+def test_each_worker_extrapolates_along_its_own_gradient(data, model, workers, drops):
     trials = grid([3, 5], lr=[0.02, 0.1], momentum=0.7, extrapolation=0.3)
     options = {"batch_size": 24, "max_steps": 8, "spacing": 1e-6}
-    found = train(data, model, extrap_sgd, trials, exchange=synchronous(workers), **options)
+    options |= {"exchange": synchronous(workers), "schedule": step_drops(drops or (100,), 0.1)}
+    found = train(data, model, extrap_sgd, trials, **options)
     for row, (seed, lr) in enumerate(ROWS):
         w = model.init(generator(seed, "init"))
         v, before = zeros(w), [zeros(w)] * workers
         stream = batches(seed, len(data.train_inputs), 24)
         for step in range(9):
             assert found.loss[row, step] == pytest.approx(loss_of(model, w, data), rel=1e-4)
-            points = [{n: w[n] + 0.7 * v[n] - 0.3 * g[n] for n in w} for g in before]
+            factor = 0.1 ** sum(step >= drop for drop in drops)
+            points = [{n: w[n] + 0.7 * v[n] - 0.3 * factor * g[n] for n in w} for g in before]
             shards = next(stream).chunk(workers)
             before = [slopes(model, p, data, s) for p, s in zip(points, shards, strict=True)]
             g = mean(before)
-            v = {n: 0.7 * v[n] - lr * g[n] for n in w}
+            v = {n: 0.7 * v[n] - factor * lr * g[n] for n in w}
             w = {n: w[n] + v[n] for n in w}
 
 

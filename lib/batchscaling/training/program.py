@@ -15,7 +15,7 @@ from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 from batchscaling.training.optimizers.base import AnotherBatch, Taken
 from batchscaling.training.recorded import Recorded
 from batchscaling.training.rows import at_least_two, column, join, of_rows, take
-from batchscaling.training.schedules import constant
+from batchscaling.training.schedules import SCHEDULED, constant
 from batchscaling.training.workers import ALL_HELD
 
 
@@ -155,7 +155,8 @@ class Program:
     def step(self, step):
         """Take a step, counted from 0."""
         hyper = self.rows.hyper
-        now = {**hyper, "lr": hyper["lr"] * self.schedule.factor(step, hyper)}
+        factor = self.schedule.factor(step, hyper)
+        now = hyper | {name: hyper[name] * factor for name in SCHEDULED if name in hyper}
         looks = self._looks(step)
         batch = self._batch(looks)
         # The workers of a trial go through together.

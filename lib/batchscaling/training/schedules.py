@@ -15,6 +15,10 @@ from batchscaling import _validation as check
 from batchscaling.noise.schedules import steps_of_epochs
 from batchscaling.training.optimizers.base import join_hyper
 
+SCHEDULED = ("lr", "extrapolation")
+"""The hyperparameters that a schedule multiplies: rates, and lengths along a gradient, which are
+short or long beside a rate."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -23,8 +27,9 @@ class Schedule:
     Attributes
     ----------
     factor : callable
-        ``factor(step, hyper)`` returns what multiplies ``lr`` in that step, counted from 0: a
-        float, or a tensor with one entry a trial. `hyper` is a dict of such tensors.
+        ``factor(step, hyper)`` returns what multiplies ``lr`` in that step, counted from 0, and
+        ``extrapolation`` where an optimizer has one: a float, or a tensor with one entry a trial.
+        `hyper` is a dict of such tensors.
     hyper : mapping of str to callable
         The schedule's own hyperparameters: name, and the check ``check(name, value)``.
     """
