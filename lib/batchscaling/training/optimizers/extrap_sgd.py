@@ -38,8 +38,10 @@ extrap_sgd = Optimizer(
 """Nesterov momentum whose gradient is taken one extrapolation step ahead.
 
 The gradient g is taken at w + momentum v - extrapolation g_before, zero at first. Then v' =
-momentum v - lr g and w' = w + v'. With extrapolation 0 it is `nesterov_lookahead`. Each of several
-workers extrapolates along the gradient of its own last batch, and g is the mean of all.
+momentum v - lr g and w' = w + v'. With extrapolation 0 it is `nesterov_lookahead`: at a constant
+rate the steps of torch's SGD with Nesterov momentum, which stores w + momentum v and is read there.
+The rate is in the velocity, so after a fall of the rate both differ. Each of several workers
+extrapolates along the gradient of its own last batch, and g is the mean of all.
 
 Lin et al. (2020), Extrapolation for large-batch training in deep learning, algorithm 1.
 """

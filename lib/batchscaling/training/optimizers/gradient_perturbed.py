@@ -27,7 +27,7 @@ gradient_perturbed = Optimizer(
 ``chain(gradient_perturbed, nesterov_lookahead)`` is extrapolated SGD with stochastic-gradient
 noise: each worker draws another batch, as large as its own, and takes g' where the step begins. A
 step costs two gradients, and no communication more. Examples are drawn with replacement, and not
-changed at random. On a quadratic it is a fresh extragradient.
+changed at random. On a quadratic, without momentum, it is a fresh extragradient.
 
 Lin et al. (2020), Extrapolation for large-batch training in deep learning, section 3.2.
 """

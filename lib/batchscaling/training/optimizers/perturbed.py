@@ -29,7 +29,9 @@ def perturbation(noise="normal", *, by_filter=False, shared=False):
         Of variance 1; or from -1 to 1.
     by_filter : bool
         Scale the noise of each filter to the norm of the filter, so that `radius` is relative. A
-        filter is what leads to one channel or unit. Tensors of one dimension stay as they are.
+        filter is what leads to one channel or unit: a row of a convolution's weight, a column of
+        another with two dimensions, as those of `mlp` are. An ``nn.Linear`` of `from_module` has
+        one unit a row, and is not scaled unit by unit. Tensors of one dimension stay as they are.
     shared : bool
         Whether all workers of a trial get the same numbers, as in SmoothOut [2]_.
 

@@ -19,7 +19,8 @@ def _decoupled(updates, state, params, hyper):
 weight_decay = Optimizer(no_state, _coupled, {"weight_decay": check.nonnegative})
 """Coupled weight decay (L2): g' = g + weight_decay w, before an optimizer.
 
-``chain(weight_decay, heavy_ball)`` follows the gradient of the loss plus weight_decay ‖w‖²/2.
+``chain(weight_decay, heavy_ball)`` follows the gradient of the loss plus weight_decay ‖w‖²/2. The
+decay is of the parameters w, also where an optimizer takes the loss's gradient elsewhere.
 """
 
 decoupled_weight_decay = Optimizer(no_state, _decoupled, {"weight_decay": check.nonnegative})
