@@ -34,6 +34,8 @@ from batchscaling.training import (
     step_drops,
     synchronous,
     train,
+    weight_decay,
+    weights_only,
 )
 from batchscaling.training.data import generator
 from batchscaling.training.program import Program
@@ -63,12 +65,13 @@ def zeros(params):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("drops", [(), (4,)])
-def test_each_worker_extrapolates_along_its_own_gradient(data, model, workers, drops):
+@pytest.mark.parametrize("drops, decay", [((), 0.0), ((4,), 0.0), ((), 0.2)])
+def test_each_worker_extrapolates_along_its_own_gradient(data, model, workers, drops, decay):
     trials = grid([3, 5], lr=[0.02, 0.1], momentum=0.7, extrapolation=0.3)
     options = {"batch_size": 24, "max_steps": 8, "spacing": 1e-6}
     options |= {"exchange": synchronous(workers), "schedule": step_drops(drops or (100,), 0.1)}
-    found = train(data, model, extrap_sgd, trials, **options)
+    optimizer = chain(weights_only(fix(weight_decay, weight_decay=decay)), extrap_sgd)
+    found = train(data, model, optimizer, trials, **options)
     for row, (seed, lr) in enumerate(ROWS):
         w = model.init(generator(seed, "init"))
         v, before = zeros(w), [zeros(w)] * workers
@@ -79,7 +82,8 @@ def test_each_worker_extrapolates_along_its_own_gradient(data, model, workers, d
             points = [{n: w[n] + 0.7 * v[n] - 0.3 * factor * g[n] for n in w} for g in before]
             shards = next(stream).chunk(workers)
             before = [slopes(model, p, data, s) for p, s in zip(points, shards, strict=True)]
-            g = mean(before)
+            at = mean(points)  # the decay of weights is where gradients are
+            g = {n: g + decay * (g.ndim > 1) * at[n] for n, g in mean(before).items()}
             v = {n: 0.7 * v[n] - factor * lr * g[n] for n in w}
             w = {n: w[n] + v[n] for n in w}
 
@@ -375,14 +379,17 @@ def test_meeting_after_each_step_of_sgd_is_the_whole_batch(data, model):
     np.testing.assert_allclose(local.loss, whole.loss, rtol=1e-4)
 
 
-def test_one_worker_without_extrapolation_is_torchs_nesterov(data, model):
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_one_worker_without_extrapolation_is_torchs_nesterov(data, model, decay):
     """Evaluated at w + momentum v, where torch's form stands."""
-    trials = grid([3], lr=0.05, momentum=0.8)
-    ours = train(data, model, nesterov, trials, batch_size=24, max_steps=9, spacing=1e-6)
-    still = grid([3], lr=0.05, momentum=0.8, extrapolation=0.0)
-    ahead = train(data, model, extrap_sgd, still, batch_size=24, max_steps=9, spacing=1e-6)
+    hyper = {"lr": 0.05, "momentum": 0.8, "weight_decay": decay}
+    options = {"batch_size": 24, "max_steps": 9, "spacing": 1e-6}
+    ours = train(data, model, chain(weight_decay, nesterov), grid([3], **hyper), **options)
+    still = grid([3], **hyper, extrapolation=0.0)
+    ahead = train(data, model, chain(weight_decay, extrap_sgd), still, **options)
     params = model.init(generator(3, "init"))
-    optimizer = torch.optim.SGD(params.values(), lr=0.05, momentum=0.8, nesterov=True)
+    settings = {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": decay}
+    optimizer = torch.optim.SGD(params.values(), **settings)
     stream, losses, points = batches(3, len(data.train_inputs), 24), [], []
     for _ in range(10):
         losses.append(loss_of(model, params, data))

@@ -79,13 +79,15 @@ class Program:
         self.workers = 1 if exchange is None else len(range(exchange.workers)[held.workers])
         self.device = data.train_inputs.device
         self._apply, self._update = vmap(model.apply), vmap(optimizer.update)
-        self._query = None if optimizer.query is None else vmap(optimizer.query)
+        asks = optimizer.query is not None
+        self._query = vmap(optimizer.query) if asks else None
+        self._penalty = vmap(optimizer.penalty) if asks and optimizer.penalty else None
         self._recorded = []
         self._forward = _forward_for_compiler if compiled else _forward
         # Nobody looks at gradients or at the state between the two parts of a step.
         self._alone = exchange is None and optimizer.own is None
         self._alone &= not optimizer.looks and not optimizer.outcomes
-        self._plain = self._alone and optimizer.query is None
+        self._plain = self._alone and not asks
         if compiled and self._plain:
             (self._advanced,) = compile_all(self._advanced, device=self.device)
         elif compiled:
@@ -272,6 +274,8 @@ class Program:
                 own = {name: grad.view_as(grad) for name, grad in grads.items()}
                 state = vmap(self.optimizer.own)(own, state)
             mine = grads
+            if self._penalty is not None:
+                grads = self._penalty(grads, point, hyper)
             if self.exchange is not None:
                 held = self._by_worker(grads)
                 grads = self._by_row(self.exchange.gradients(held, step + 1, self._mean))

@@ -140,6 +140,10 @@ class Optimizer:
         ``own(grads, state)`` returns the state, with what a worker keeps of its own gradient. It
         comes before `update`, which gets what the workers made of all their gradients. Without
         workers both are the same.
+    penalty : callable, optional
+        Of a part that adds the gradient of a penalty on the parameters, and does nothing else:
+        ``penalty(grads, point, hyper)`` returns the sum. A `chain` in which some part has a `query`
+        calls it where the gradient was taken, in place of the part's `update`.
     looks : tuple of Look
         When to look at the layers, and what to do then.
     outcomes : tuple of Outcome
@@ -153,6 +157,7 @@ class Optimizer:
     draw: Callable[[torch.Generator, Tensors, int], Any] | None = None
     shared_draw: bool = False
     own: Callable[[Tensors, Any], Any] | None = None
+    penalty: Callable[[Tensors, Tensors, Tensors], Tensors] | None = None
     looks: tuple[Look, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
 
@@ -215,7 +220,8 @@ def chain(*optimizers):
 
     The gradient is taken where the last part's query leads from where the part before it led, and
     so on from the parameters. Each part gets the numbers that it drew, and looks when it wants to.
-    What a part keeps of a worker's own gradient is that of the loss, whatever its place.
+    What a part keeps of a worker's own gradient is that of the loss, whatever its place. A penalty
+    is taken where the gradient is.
 
     Parameters
     ----------
@@ -245,10 +251,13 @@ def chain(*optimizers):
     def init(params):
         return tuple(optimizer.init(params) for optimizer in optimizers)
 
+    asks = any(optimizer.query is not None for optimizer in optimizers)
+
     def update(grads, state, params, hyper):
         states = []
         for optimizer, own in zip(optimizers, state, strict=True):
-            grads, own = optimizer.update(grads, own, params, hyper)
+            if not asks or optimizer.penalty is None:
+                grads, own = optimizer.update(grads, own, params, hyper)
             states.append(own)
         return grads, tuple(states)
 
@@ -264,7 +273,6 @@ def chain(*optimizers):
             for optimizer in optimizers
         )
 
-    asks = any(optimizer.query is not None for optimizer in optimizers)
     return Optimizer(
         init,
         update,
@@ -273,6 +281,7 @@ def chain(*optimizers):
         draw=draw if asks else None,  # without a query there is nobody to use what is drawn
         shared_draw=shared == {True},
         own=_own_of_parts(optimizers),
+        penalty=_penalty_of_parts(optimizers, asks),
         looks=_of_parts(optimizers, "looks"),
         outcomes=_of_parts(optimizers, "outcomes"),
     )
@@ -288,6 +297,18 @@ def _own_of_parts(optimizers):
         )
 
     return own if any(optimizer.own is not None for optimizer in optimizers) else None
+
+
+def _penalty_of_parts(optimizers, asks):
+    """Return the sum of penalties of a chain that asks for a point, or of penalties only."""
+    found = [optimizer.penalty for optimizer in optimizers if optimizer.penalty is not None]
+
+    def penalty(grads, point, hyper):
+        for part in found:
+            grads = part(grads, point, hyper)
+        return grads
+
+    return penalty if found and (asks or len(found) == len(optimizers)) else None
 
 
 def _of_parts(optimizers, kind):
@@ -315,7 +336,7 @@ def fix(optimizer, **values):
     ----------
     optimizer : Optimizer
     **values : float
-        Hyperparameters of `optimizer`. Not ``lr``, which schedules change.
+        Hyperparameters of `optimizer`, the same in every step. Not ``lr``, which schedules change.
 
     Returns
     -------
@@ -343,11 +364,15 @@ def fix(optimizer, **values):
     def query(params, state, hyper, drawn):
         return optimizer.query(params, state, whole(hyper), drawn)
 
+    def penalty(grads, point, hyper):
+        return optimizer.penalty(grads, point, whole(hyper))
+
     return replace(
         optimizer,
         update=update,
         hyper={name: rule for name, rule in optimizer.hyper.items() if name not in values},
         query=None if optimizer.query is None else query,
+        penalty=None if optimizer.penalty is None else penalty,
         looks=tuple(_with_hyper(whole, look) for look in optimizer.looks),
         outcomes=tuple(_with_hyper(whole, outcome) for outcome in optimizer.outcomes),
     )
@@ -439,6 +464,9 @@ def weights_only(part):
     def own(grads, state):
         return part.own(weights(grads), state)
 
+    def penalty(grads, point, hyper):
+        return {**grads, **part.penalty(weights(grads), weights(point), hyper)}
+
     return replace(
         part,
         init=init,
@@ -446,6 +474,7 @@ def weights_only(part):
         query=None if part.query is None else query,
         draw=None if part.draw is None else draw,
         own=None if part.own is None else own,
+        penalty=None if part.penalty is None else penalty,
     )
 
 
