@@ -16,13 +16,16 @@ from batchscaling.training import (
     fix,
     grid,
     heavy_ball,
+    nesterov,
     process_group,
+    step_drops,
     synchronous,
     train,
     train_distributed,
 )
 from batchscaling.training.device import check_device
 from batchscaling.training.loop import check_hyper
+from batchscaling.training.losses import smoothed_cross_entropy
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 
@@ -96,6 +99,14 @@ def test_a_step_takes_one_mean_where_workers_meet_and_extrapolation_none(request
 def said(folder, log, rank=0):
     """Return what a worker has written to its standard error."""
     return (folder / f"{log}.log.{rank}").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["optimizer", "schedule", "loss"])
+def test_workers_that_disagree_are_told(torchrun, name):
+    found = json.loads((torchrun / "differ.json").read_text())[name]
+    start = f"{name} (digest) of worker 1 is '"
+    assert found.startswith(start)
+    assert "'; allowed: '" in found and found.endswith("', as of worker 0")
 
 
 def test_a_worker_that_is_killed_ends_the_others_with_an_error(forks):
@@ -236,6 +247,8 @@ def test_a_checkpoint_of_something_else_is_refused(alone, tmp_path):
         ({"trials": grid([1], lr=0.1)}, "seeds, "),
         ({"batch_size": 32}, "batch_size, '32'"),
         ({"settings": {"task": "other"}}, "task, 'other'"),
+        ({"schedule": step_drops([29], 0.5)}, r"schedule \(digest\), "),
+        ({"loss": smoothed_cross_entropy(0.1)}, r"loss \(digest\), "),
     ]:
         with pytest.raises(ValueError, match=f"^checkpoint is .*; allowed: .* this {name}"):
             alone[0](**{"trials": trials, **how, **changed})
@@ -244,6 +257,23 @@ def test_a_checkpoint_of_something_else_is_refused(alone, tmp_path):
         path.write_bytes(junk)
         with pytest.raises(ValueError, match=r"^checkpoint is .*; allowed: a file that a run has"):
             alone[0](trials, **how)
+
+
+def test_a_checkpoint_of_another_optimizer_or_of_none_that_is_named_is_refused(alone, tmp_path):
+    """Momenta have equal states, so that one could go on from the other's."""
+    path, trials = tmp_path / "a.npz", grid([0], lr=0.1)
+    how = {"checkpoint": path, "checkpoint_every": 8}
+    alone[0](trials, **how)
+    other = partial(train_distributed, *alone[0].args[:2], fix(nesterov, momentum=0.5))
+    with pytest.raises(ValueError, match=r"a run with this optimizer \(digest\), '\w+'; it has '"):
+        other(trials, **alone[0].keywords, **how)
+    with np.load(path) as held:
+        arrays = dict(held)
+    settings = json.loads(str(arrays.pop("settings")))
+    del settings["optimizer (digest)"]
+    np.savez(path, settings=np.array(json.dumps(settings)), **arrays)
+    with pytest.raises(ValueError, match=r"this optimizer \(digest\), '\w+'; it has None"):
+        alone[0](trials, **how)
 
 
 BAD_ALONE = [
