@@ -74,6 +74,8 @@ def test_each_schedule_has_a_digest_of_its_own_and_rounding_changes_none(data, m
     drops = [step_drops([step], 0.5) for step in range(1, STEPS)]
     assert len({digest(schedule) for schedule in (*drops, constant)}) == STEPS
     assert digest(step_drops([STEPS], 0.5)) == digest(constant)  # the last step is the one before
+    ends = [Schedule(lambda step, hyper, end=end: end, {}) for end in (0.0, 1e-17)]
+    assert digest(ends[0]) == digest(ends[1])
     near = Schedule(lambda step, hyper: 1 + 3e-16 + 0 * hyper["lr"], {})
     assert digest(near) == digest(constant)
     assert digest(Schedule(lambda step, hyper: 1 + hyper["lr"], {})) != digest(constant)

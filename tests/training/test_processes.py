@@ -1,6 +1,7 @@
 """Workers that are processes: against simulated ones, when they die, and when they disagree."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -274,6 +275,56 @@ def test_a_checkpoint_of_another_optimizer_or_of_none_that_is_named_is_refused(a
     np.savez(path, settings=np.array(json.dumps(settings)), **arrays)
     with pytest.raises(ValueError, match=r"this optimizer \(digest\), '\w+'; it has None"):
         alone[0](trials, **how)
+
+
+def settings_that_are_a_list(arrays):
+    arrays["settings"] = np.array("[1, 2]")
+
+
+FORGED = {
+    "settings": (settings_that_are_a_list, "'list' object is not a mapping"),
+    "step before": (lambda a: a.update(step=np.array(-5)), "step is "),
+    "step zero": (lambda a: a.update(step=np.array(0)), "step is "),
+    "last step": (lambda a: a.update(step=np.array(30)), "step is "),
+    "half a step": (lambda a: a.update(step=np.array(8.5)), "step is "),
+    "two steps": (lambda a: a.update(step=np.array([8, 9])), "step is "),
+    "no rows": (lambda a: a.pop("held.0"), "held.0 is nothing, not float32 of shape "),
+    "no accuracy": (lambda a: a.pop("measured.accuracy"), "measured.accuracy is nothing, not "),
+    "short": (lambda a: a.update({"held.0": a["held.0"][..., :1]}), "held.0 is float32 of shape "),
+    "text": (lambda a: a.update({"held.1": a["held.1"].astype(str)}), "held.1 is <U32 of shape "),
+    "other trials": (
+        lambda a: a.update({"measured.diverged": np.zeros(3, dtype=bool)}),
+        "measured.diverged is bool of shape (3,), not bool of shape (1,)",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(alone, tmp_path_factory):
+    """Return the arrays of a checkpoint of step 24."""
+    path = tmp_path_factory.mktemp("stored") / "a.npz"
+    alone[0](grid([0], lr=0.1), checkpoint=path, checkpoint_every=8)
+    with np.load(path) as held:
+        return dict(held)
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_is_no_checkpoint_is_refused(alone, stored, tmp_path, name):
+    change, reason = FORGED[name]
+    path, arrays = tmp_path / "a.npz", dict(stored)
+    change(arrays)
+    np.savez(path, **arrays)
+    told = r"^checkpoint is '.*a\.npz'; allowed: a file that a run has written \("
+    with pytest.raises(ValueError, match=told + re.escape(reason)):
+        alone[0](grid([0], lr=0.1), checkpoint=path)
+
+
+def test_a_lone_array_is_no_checkpoint(alone, tmp_path):
+    path = tmp_path / "a.npz"
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match=r"^checkpoint is .*; allowed: a file that a run has"):
+        alone[0](grid([0], lr=0.1), checkpoint=path)
 
 
 BAD_ALONE = [

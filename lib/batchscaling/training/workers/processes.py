@@ -113,7 +113,7 @@ def train_distributed(
     ------
     ValueError
         If an argument is outside its range, as for `train`; if processes have different settings;
-        if the checkpoint is one of other settings.
+        if the checkpoint is no complete one, or one of other settings.
     Failure
         If another process ends, or does not answer in time.
     """
@@ -133,7 +133,7 @@ def train_distributed(
     known = {"hyper": hyper, "max_steps": max_steps}
     ours = (settings or {}) | ours | fingerprint(data, model, optimizer, trials, **method, **known)
     file = None if checkpoint is None else Checkpoint(checkpoint, group, ours)
-    done, found = (0, None) if file is None else file.read()
+    done, found = (0, None) if file is None else file.read(max_steps)
     group.require_same({**ours, "checkpoint": [checkpoint is not None, every, done]})
 
     data, held = data.to(group.device), Held(slice(group.rank, group.rank + 1), group.mean)
@@ -191,19 +191,21 @@ class _Run:
         """Return what was measured, arrays by name."""
         measured = self.measured
         losses = {f"loss.{name}": values for name, values in measured.losses.items()}
-        counts = {"means": self.means, "sent": self.sent}
-        now = {"counted": np.array([self.group.means, self.group.sent])}
-        found = {name: getattr(measured, name) for name in ("accuracy", "diverged", "rows")}
-        return {**losses, **counts, **now, **found}
+        counted = np.array([self.group.means, self.group.sent])
+        counts = {"means": self.means, "sent": self.sent, "counted": counted}
+        running = np.zeros(len(measured.diverged), dtype=bool)
+        running[measured.rows] = True
+        found = {name: getattr(measured, name) for name in ("accuracy", "diverged")}
+        return {**losses, **counts, **found, "running": running}
 
     def restore(self, file, step, arrays):
         """Go on from a checkpoint."""
-        state, measured = file.measured(arrays), self.measured
+        state, measured = file.measured(arrays, self.state()), self.measured
         self.means, self.sent = state["means"], state["sent"]
         self.group.means, self.group.sent = state["counted"].tolist()
-        for name in ("accuracy", "diverged", "rows"):
-            setattr(measured, name, state[name])
+        measured.accuracy, measured.diverged = state["accuracy"], state["diverged"]
         measured.losses = {name: state[f"loss.{name}"] for name in measured.losses}
+        measured.rows = np.flatnonzero(state["running"])
         if len(measured.rows) < len(measured.trials.seeds):
             self.program.keep(measured.rows)
         self.program.resume(step, file.rows(arrays, self.program.rows))
