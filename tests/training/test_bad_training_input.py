@@ -17,6 +17,7 @@ from batchscaling.training import (
     mlp,
     pixels_as_labels,
     sgd,
+    synchronous,
     train,
 )
 
@@ -72,6 +73,8 @@ BAD = [
     (partial(run, evaluate_at=[0, 1]), "evaluate_at is [0, 1]"),
     (partial(run, evaluate_at=[0, 2, 2]), "evaluate_at is [0, 2, 2]"),
     (partial(run, evaluate_at=[0, 0.5, 2]), "evaluate_at is [0, 0.5, 2]"),
+    (partial(run, exchange="synchronous"), "exchange is 'synchronous'; allowed: an Exchange"),
+    (partial(run, exchange=synchronous), "exchange is <function synchronous"),
     (partial(run, trials=one(lr=0.0)), "lr is"),
     (partial(run, trials=one(lr=-0.1)), "lr is"),
     (partial(run, trials=one(lr=inf)), "lr is"),

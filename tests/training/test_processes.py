@@ -329,6 +329,11 @@ def test_a_lone_array_is_no_checkpoint(alone, tmp_path):
 
 BAD_ALONE = [
     ({"exchange": synchronous(2)}, "exchange.workers is 2; allowed: the number of processes, 1"),
+    ({"exchange": None}, "exchange is None; allowed: an Exchange such as"),
+    ({"exchange": synchronous}, "exchange is <function synchronous at .*; allowed: an Exchange"),
+    ({"exchange": "synchronous"}, "exchange is 'synchronous'; allowed: an Exchange"),
+    ({"checkpoint": 5}, "checkpoint is 5; allowed: the path of a file, or None"),
+    ({"checkpoint": b"a.npz"}, "checkpoint is b'a.npz'; allowed: the path"),
     ({"checkpoint_every": 0}, "checkpoint_every is 0; allowed"),
     ({"checkpoint": "/no/such/folder/a.npz"}, "checkpoint is '/no/such/folder/a.npz'; allowed"),
     ({"batch_size": 97}, "batch_size is 97; allowed"),

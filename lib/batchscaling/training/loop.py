@@ -23,6 +23,7 @@ from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 from batchscaling.training.schedules import BatchSizes, constant
 from batchscaling.training.trials import TrialResults
+from batchscaling.training.workers import Exchange
 
 AT_ONCE = 2**15
 """Examples, over all trials, in one pass. It bounds memory; larger is not faster on a CPU."""
@@ -173,6 +174,8 @@ def train(
         the model; if steps cannot be `compiled` here.
     """
     steps = _check_steps(max_steps, spacing, evaluate_at)
+    if exchange is not None:
+        check_exchange(exchange, "an Exchange such as synchronous(4), or None")
     batch_size = check_batch_size(batch_size, max_steps, data, model, exchange)
     measured = Measured(trials, steps, *check_targets(target, measures, trials), patience, exact)
     if objective is None and any(name.endswith("objective") for name in measured.losses):
@@ -279,6 +282,12 @@ def _check_steps(max_steps, spacing, evaluate_at):
     """Return the steps of evaluations."""
     steps = evaluation_steps(max_steps, spacing=spacing)
     return steps if evaluate_at is None else _check_evaluations(evaluate_at, max_steps)
+
+
+def check_exchange(exchange, allowed="an Exchange such as synchronous(4)"):
+    """Refuse what is no exchange, such as its name or the function that makes it."""
+    if not isinstance(exchange, Exchange):
+        check.reject("exchange", exchange, allowed)
 
 
 def check_batch_size(batch_size, max_steps, data, model, exchange):

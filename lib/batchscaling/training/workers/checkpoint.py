@@ -1,6 +1,7 @@
 """Checkpoints of training in processes: one file, complete whenever it exists, without pickle."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, group, settings):
+        if not isinstance(path, str | os.PathLike):
+            check.reject("checkpoint", path, "the path of a file, or None")
         self.path, self.group = Path(path), group
         if not self.path.parent.is_dir():
             check.reject("checkpoint", str(path), "a file in a folder that exists")

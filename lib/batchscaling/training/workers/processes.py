@@ -21,6 +21,7 @@ from batchscaling.training.loop import (
     AT_ONCE,
     Measured,
     check_batch_size,
+    check_exchange,
     check_hyper,
     check_pieces,
     check_targets,
@@ -118,6 +119,7 @@ def train_distributed(
         If another process ends, or does not answer in time.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
+    check_exchange(exchange)
     if exchange.workers != group.workers:
         allowed = f"the number of processes, {group.workers}"
         check.reject("exchange.workers", exchange.workers, allowed)
