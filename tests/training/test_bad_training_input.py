@@ -19,6 +19,7 @@ from batchscaling.training import (
     sgd,
     synchronous,
     train,
+    weight_decay,
 )
 
 nan, inf = float("nan"), float("inf")
@@ -94,6 +95,10 @@ BAD = [
     (lambda d, m: fix(adam, beta2=0.9999999999), "beta2 is 0.9999999999"),
     (lambda d, m: fix(adam, epsilon=1e-60), "epsilon is 1e-60"),
     (partial(run, optimizer=heavy_ball), "trials.hyper is ['lr']"),
+    (
+        partial(run, optimizer=weight_decay, trials=one(weight_decay=0.1)),
+        "optimizer is \"a part, with ['weight_decay']\"; allowed: a complete optimizer",
+    ),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=1.0)), "momentum is"),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=-0.1)), "momentum is"),
 ]

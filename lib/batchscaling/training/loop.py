@@ -169,9 +169,9 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is outside its range, or a hyperparameter is missing or unknown, or without
-        a target not everything is to be `exact`; if the parts of the data do not fit each other or
-        the model; if steps cannot be `compiled` here.
+        If an argument is outside its range, or `optimizer` a part of one, or a hyperparameter is
+        missing or unknown, or without a target not everything is to be `exact`; if the parts of
+        the data do not fit each other or the model; if steps cannot be `compiled` here.
     """
     steps = _check_steps(max_steps, spacing, evaluate_at)
     if exchange is not None:
@@ -342,8 +342,16 @@ def check_targets(target, measures, trials):
     return goals, list(dict.fromkeys(["validation", *named]))
 
 
+def check_complete(optimizer):
+    """Refuse a part of an optimizer, which has no rate."""
+    if "lr" not in optimizer.hyper:
+        allowed = 'a complete optimizer, with "lr", or a chain of parts and one such as sgd'
+        check.reject("optimizer", f"a part, with {sorted(optimizer.hyper)}", allowed)
+
+
 def check_hyper(optimizer, schedule, trials, device, exchange=None):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
+    check_complete(optimizer)
     rules = {**optimizer.hyper, **schedule.hyper}
     if exchange is not None:
         rules |= exchange.hyper
