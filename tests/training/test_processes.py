@@ -29,6 +29,8 @@ from batchscaling.training.loop import check_hyper
 from batchscaling.training.losses import smoothed_cross_entropy
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
+from batchscaling.training.workers import job
+from batchscaling.training.workers.group import LONGEST
 
 pytestmark = pytest.mark.timeout(600)  # the first waits for all that processes do
 
@@ -178,6 +180,14 @@ def test_what_is_wrong_is_told_by_each_worker_in_a_line(forks, name):
     assert not (forks / "bad.json").exists()
 
 
+@pytest.mark.parametrize("text", ["", '{"job": {"task"', "[1]", '"job"', "{}", "\0"])
+def test_a_result_that_no_job_has_written_is_refused(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^out is '.*a\.json'; allowed: no file, or one that a j"):
+        job._is_done(path, {})
+
+
 @pytest.fixture(scope="module")
 def alone():
     """Return how to train in a group of one process, this one, and the same without a group."""
@@ -186,7 +196,7 @@ def alone():
         for name, number in variables.items():
             patch.setenv(name, str(number))
         patch.setenv("MASTER_ADDR", "localhost")
-        with process_group(timeout=30) as group:
+        with process_group(timeout=LONGEST) as group:  # torch takes it
             common = tiny.load(), tiny.TINY.model, fix(heavy_ball, momentum=0.5)
             how = {"batch_size": 16, "max_steps": 30, "exchange": synchronous(1)}
             yield (
