@@ -67,6 +67,20 @@ def test_rounding_changes_no_digest(data, model, optimizer):
     assert told(data, model, other) == told(data, model, optimizer)
 
 
+def test_places_that_are_drawn_stay_integers(data, model):
+    def draw(rng, params, batch_size):
+        return {name: torch.randperm(len(p), generator=rng) for name, p in params.items()}
+
+    def query(params, state, hyper, drawn):
+        return {name: p[drawn[name]] for name, p in params.items()}
+
+    digests = {
+        told(data, model, replace(sgd, **changed))["optimizer (digest)"]
+        for changed in ({}, {"query": query, "draw": draw})
+    }
+    assert len(digests) == 2
+
+
 def test_each_schedule_has_a_digest_of_its_own_and_rounding_changes_none(data, model):
     def digest(schedule):
         return told(data, model, schedule=schedule)["schedule (digest)"]

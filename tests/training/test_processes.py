@@ -293,7 +293,10 @@ def settings_that_are_a_list(arrays):
 
 FORGED = {
     "settings": (settings_that_are_a_list, "'list' object is not a mapping"),
-    "step before": (lambda a: a.update(step=np.array(-5)), "step is "),
+    "step before": (
+        lambda a: a.update(step=np.array(-5)),
+        "step is -5; allowed: an integer in [1, 29]",
+    ),
     "step zero": (lambda a: a.update(step=np.array(0)), "step is "),
     "last step": (lambda a: a.update(step=np.array(30)), "step is "),
     "half a step": (lambda a: a.update(step=np.array(8.5)), "step is "),

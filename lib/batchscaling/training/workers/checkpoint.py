@@ -59,7 +59,7 @@ class Checkpoint:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             before = {**json.loads(str(arrays["settings"]))}
-            step = check.integer("step", arrays["step"], 1, max_steps - 1)
+            step = check.integer("step", arrays["step"][()], 1, max_steps - 1)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             self._refuse(error)
         for name in self.settings | before:

@@ -96,11 +96,13 @@ def _sums_of_steps(optimizer, params, hyper, moments):
 def _given(drawn, slope):
     """Return what a query gets for what was drawn; for another batch, its slope."""
     like = next(iter(slope.values()))
-    return tree_map(
-        lambda leaf: slope if isinstance(leaf, AnotherBatch) else leaf.to(like),
-        drawn,
-        is_leaf=lambda leaf: isinstance(leaf, AnotherBatch),
-    )
+
+    def given(leaf):
+        if isinstance(leaf, AnotherBatch):
+            return slope
+        return leaf.to(like) if leaf.is_floating_point() else leaf.to(like.device)
+
+    return tree_map(given, drawn, is_leaf=lambda leaf: isinstance(leaf, AnotherBatch))
 
 
 def _moments(model, params, inputs):
