@@ -219,7 +219,21 @@ def test_data_lists_what_can_be_had(capsys, monkeypatch):
         ([*JOB, *SGD, "--seeds=-1"], ["seeds is -1", "allowed: "]),
         ([*JOB, *SGD, "--after=3"], ["after is 3", "allowed: nothing, for synchronous"]),
         ([*JOB, *SGD, "--exchange=local_steps"], ["every is None", "for local_steps"]),
-        ([*JOB, *SGD, "--hyper", "lr=nan"], ["lr is nan", "allowed: "]),
+        ([*JOB, *SGD, "--hyper", "lr=nan"], ["lr is nan", "a finite number in (0, inf)"]),
+        (
+            [*JOB, "--optimizer", "heavy_ball", "--hyper", "lr=0.1", "momentum=1"],
+            ["momentum is 1.0", "in [0, 1)"],
+        ),
+        (
+            [*JOB, *SGD, "--exchange=outer_steps", "--every=2", "--hyper", "lr=1", "outer_lr=-1"],
+            ["outer_lr is -1.0", "in (0, inf)"],
+        ),
+        ([*JOB, *SGD, "--hyper", "lr=0.1", "lr=0.2"], ["lr is [0.1, 0.2]", "allowed: one number"]),
+        (
+            [*JOB, "--optimizer", "weight_decay", "--hyper", "weight_decay=0.1"],
+            ["optimizer is \"a part, with ['weight_decay']\"", 'a complete optimizer, with "lr"'],
+        ),
+        ([*JOB, *SGD, "--timeout=1e30"], ["timeout is 1e+30", "in (0, 1e+09]"]),
         (["data", "imagenet"], ["imagenet", "allowed: ", "'mnist'"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,

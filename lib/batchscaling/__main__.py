@@ -181,7 +181,7 @@ def _train_distributed(options):
     job = Job(
         options.task,
         options.optimizer,
-        dict(options.hyper),
+        _once(options.hyper),
         options.batch_size,
         options.steps,
         options.seeds,
@@ -192,6 +192,15 @@ def _train_distributed(options):
     told = run_job(job, options.out, checkpoint_every=options.checkpoint_every, **how)
     if told:
         print(told)
+
+
+def _once(pairs):
+    """Return a dict of pairs; refuse a name that is given more than once."""
+    for name in dict(pairs):
+        values = [value for other, value in pairs if other == name]
+        if len(values) > 1:
+            check.reject(name, values, "one number")
+    return dict(pairs)
 
 
 def _results(options):

@@ -43,6 +43,7 @@ from batchscaling.training import (
     step_drops,
     synchronous,
 )
+from batchscaling.training.losses import smoothed_cross_entropy
 from batchscaling.training.workers import job
 from batchscaling.training.workers.group import process_group
 from batchscaling.training.workers.processes import train_distributed
@@ -110,6 +111,29 @@ def options(name, workers):
     return optimizer, trials, {"exchange": exchange(workers), "schedule": schedule}
 
 
+DIFFERENT = {
+    "optimizer": [{"optimizer": heavy_ball}, {"optimizer": nesterov}],
+    "schedule": [{"schedule": step_drops([41], 0.5)}, {"schedule": step_drops([42], 0.5)}],
+    "loss": [{}, {"loss": smoothed_cross_entropy(0.1)}],
+}
+"""Arguments of worker 0, and of others; no evaluation is between the drops."""
+
+
+def differ(group):
+    """Train with arguments that are not the same; return what is told."""
+    told, trials = {}, grid([3], **CASES["nesterov"][1])
+    how = {"exchange": synchronous(group.workers), "batch_size": BATCH_SIZE, "spacing": 9}
+    for name, each in DIFFERENT.items():
+        mine = {"optimizer": heavy_ball, **each[min(group.rank, 1)]}
+        optimizer = mine.pop("optimizer")
+        common = tiny.load(), tiny.TINY.model, optimizer, trials
+        try:
+            train_distributed(*common, group=group, max_steps=STEPS, **how, **mine)
+        except ValueError as error:
+            told[name] = str(error)
+    return told
+
+
 def train_all(folder):
     """Train all cases in the processes of torchrun."""
     data, found, counts = tiny.load(), {}, {}
@@ -130,8 +154,10 @@ def train_all(folder):
             counts[name] = [int(run.means[-1]), int(run.sent[-1])]
             for part, tensor in run.params.items():
                 found[f"{name}/{part}"] = tensor.numpy()
+        told = differ(group)
         if group.rank == 0:
             np.savez(folder / "params.npz", **found)
+            (folder / "differ.json").write_text(json.dumps(told))
             (folder / "counts.json").write_text(json.dumps(counts))
 
 

@@ -17,7 +17,9 @@ from batchscaling.training import (
     mlp,
     pixels_as_labels,
     sgd,
+    synchronous,
     train,
+    weight_decay,
 )
 
 nan, inf = float("nan"), float("inf")
@@ -72,6 +74,8 @@ BAD = [
     (partial(run, evaluate_at=[0, 1]), "evaluate_at is [0, 1]"),
     (partial(run, evaluate_at=[0, 2, 2]), "evaluate_at is [0, 2, 2]"),
     (partial(run, evaluate_at=[0, 0.5, 2]), "evaluate_at is [0, 0.5, 2]"),
+    (partial(run, exchange="synchronous"), "exchange is 'synchronous'; allowed: an Exchange"),
+    (partial(run, exchange=synchronous), "exchange is <function synchronous"),
     (partial(run, trials=one(lr=0.0)), "lr is"),
     (partial(run, trials=one(lr=-0.1)), "lr is"),
     (partial(run, trials=one(lr=inf)), "lr is"),
@@ -91,6 +95,10 @@ BAD = [
     (lambda d, m: fix(adam, beta2=0.9999999999), "beta2 is 0.9999999999"),
     (lambda d, m: fix(adam, epsilon=1e-60), "epsilon is 1e-60"),
     (partial(run, optimizer=heavy_ball), "trials.hyper is ['lr']"),
+    (
+        partial(run, optimizer=weight_decay, trials=one(weight_decay=0.1)),
+        "optimizer is \"a part, with ['weight_decay']\"; allowed: a complete optimizer",
+    ),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=1.0)), "momentum is"),
     (partial(run, optimizer=heavy_ball, trials=one(lr=0.1, momentum=-0.1)), "momentum is"),
 ]

@@ -1,6 +1,7 @@
 """Workers that are processes: against simulated ones, when they die, and when they disagree."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -16,15 +17,20 @@ from batchscaling.training import (
     fix,
     grid,
     heavy_ball,
+    nesterov,
     process_group,
+    step_drops,
     synchronous,
     train,
     train_distributed,
 )
 from batchscaling.training.device import check_device
 from batchscaling.training.loop import check_hyper
+from batchscaling.training.losses import smoothed_cross_entropy
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
+from batchscaling.training.workers import job
+from batchscaling.training.workers.group import LONGEST
 
 pytestmark = pytest.mark.timeout(600)  # the first waits for all that processes do
 
@@ -98,6 +104,14 @@ def said(folder, log, rank=0):
     return (folder / f"{log}.log.{rank}").read_text("utf-8")
 
 
+@pytest.mark.parametrize("name", ["optimizer", "schedule", "loss"])
+def test_workers_that_disagree_are_told(torchrun, name):
+    found = json.loads((torchrun / "differ.json").read_text())[name]
+    start = f"{name} (digest) of worker 1 is '"
+    assert found.startswith(start)
+    assert "'; allowed: '" in found and found.endswith("', as of worker 0")
+
+
 def test_a_worker_that_is_killed_ends_the_others_with_an_error(forks):
     ended = json.loads((forks / "ended.json").read_text())
     assert ended["whole"] == [0, 0]
@@ -166,6 +180,14 @@ def test_what_is_wrong_is_told_by_each_worker_in_a_line(forks, name):
     assert not (forks / "bad.json").exists()
 
 
+@pytest.mark.parametrize("text", ["", '{"job": {"task"', "[1]", '"job"', "{}", "\0"])
+def test_a_result_that_no_job_has_written_is_refused(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^out is '.*a\.json'; allowed: no file, or one that a j"):
+        job._is_done(path, {})
+
+
 @pytest.fixture(scope="module")
 def alone():
     """Return how to train in a group of one process, this one, and the same without a group."""
@@ -174,7 +196,7 @@ def alone():
         for name, number in variables.items():
             patch.setenv(name, str(number))
         patch.setenv("MASTER_ADDR", "localhost")
-        with process_group(timeout=30) as group:
+        with process_group(timeout=LONGEST) as group:  # torch takes it
             common = tiny.load(), tiny.TINY.model, fix(heavy_ball, momentum=0.5)
             how = {"batch_size": 16, "max_steps": 30, "exchange": synchronous(1)}
             yield (
@@ -236,6 +258,8 @@ def test_a_checkpoint_of_something_else_is_refused(alone, tmp_path):
         ({"trials": grid([1], lr=0.1)}, "seeds, "),
         ({"batch_size": 32}, "batch_size, '32'"),
         ({"settings": {"task": "other"}}, "task, 'other'"),
+        ({"schedule": step_drops([29], 0.5)}, r"schedule \(digest\), "),
+        ({"loss": smoothed_cross_entropy(0.1)}, r"loss \(digest\), "),
     ]:
         with pytest.raises(ValueError, match=f"^checkpoint is .*; allowed: .* this {name}"):
             alone[0](**{"trials": trials, **how, **changed})
@@ -246,8 +270,83 @@ def test_a_checkpoint_of_something_else_is_refused(alone, tmp_path):
             alone[0](trials, **how)
 
 
+def test_a_checkpoint_of_another_optimizer_or_of_none_that_is_named_is_refused(alone, tmp_path):
+    """Momenta have equal states, so that one could go on from the other's."""
+    path, trials = tmp_path / "a.npz", grid([0], lr=0.1)
+    how = {"checkpoint": path, "checkpoint_every": 8}
+    alone[0](trials, **how)
+    other = partial(train_distributed, *alone[0].args[:2], fix(nesterov, momentum=0.5))
+    with pytest.raises(ValueError, match=r"a run with this optimizer \(digest\), '\w+'; it has '"):
+        other(trials, **alone[0].keywords, **how)
+    with np.load(path) as held:
+        arrays = dict(held)
+    settings = json.loads(str(arrays.pop("settings")))
+    del settings["optimizer (digest)"]
+    np.savez(path, settings=np.array(json.dumps(settings)), **arrays)
+    with pytest.raises(ValueError, match=r"this optimizer \(digest\), '\w+'; it has None"):
+        alone[0](trials, **how)
+
+
+def settings_that_are_a_list(arrays):
+    arrays["settings"] = np.array("[1, 2]")
+
+
+FORGED = {
+    "settings": (settings_that_are_a_list, "'list' object is not a mapping"),
+    "step before": (
+        lambda a: a.update(step=np.array(-5)),
+        "step is -5; allowed: an integer in [1, 29]",
+    ),
+    "step zero": (lambda a: a.update(step=np.array(0)), "step is "),
+    "last step": (lambda a: a.update(step=np.array(30)), "step is "),
+    "half a step": (lambda a: a.update(step=np.array(8.5)), "step is "),
+    "two steps": (lambda a: a.update(step=np.array([8, 9])), "step is "),
+    "no rows": (lambda a: a.pop("held.0"), "held.0 is nothing, not float32 of shape "),
+    "no accuracy": (lambda a: a.pop("measured.accuracy"), "measured.accuracy is nothing, not "),
+    "short": (lambda a: a.update({"held.0": a["held.0"][..., :1]}), "held.0 is float32 of shape "),
+    "text": (lambda a: a.update({"held.1": a["held.1"].astype(str)}), "held.1 is <U32 of shape "),
+    "other trials": (
+        lambda a: a.update({"measured.diverged": np.zeros(3, dtype=bool)}),
+        "measured.diverged is bool of shape (3,), not bool of shape (1,)",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(alone, tmp_path_factory):
+    """Return the arrays of a checkpoint of step 24."""
+    path = tmp_path_factory.mktemp("stored") / "a.npz"
+    alone[0](grid([0], lr=0.1), checkpoint=path, checkpoint_every=8)
+    with np.load(path) as held:
+        return dict(held)
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_is_no_checkpoint_is_refused(alone, stored, tmp_path, name):
+    change, reason = FORGED[name]
+    path, arrays = tmp_path / "a.npz", dict(stored)
+    change(arrays)
+    np.savez(path, **arrays)
+    told = r"^checkpoint is '.*a\.npz'; allowed: a file that a run has written \("
+    with pytest.raises(ValueError, match=told + re.escape(reason)):
+        alone[0](grid([0], lr=0.1), checkpoint=path)
+
+
+def test_a_lone_array_is_no_checkpoint(alone, tmp_path):
+    path = tmp_path / "a.npz"
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match=r"^checkpoint is .*; allowed: a file that a run has"):
+        alone[0](grid([0], lr=0.1), checkpoint=path)
+
+
 BAD_ALONE = [
     ({"exchange": synchronous(2)}, "exchange.workers is 2; allowed: the number of processes, 1"),
+    ({"exchange": None}, "exchange is None; allowed: an Exchange such as"),
+    ({"exchange": synchronous}, "exchange is <function synchronous at .*; allowed: an Exchange"),
+    ({"exchange": "synchronous"}, "exchange is 'synchronous'; allowed: an Exchange"),
+    ({"checkpoint": 5}, "checkpoint is 5; allowed: the path of a file, or None"),
+    ({"checkpoint": b"a.npz"}, "checkpoint is b'a.npz'; allowed: the path"),
     ({"checkpoint_every": 0}, "checkpoint_every is 0; allowed"),
     ({"checkpoint": "/no/such/folder/a.npz"}, "checkpoint is '/no/such/folder/a.npz'; allowed"),
     ({"batch_size": 97}, "batch_size is 97; allowed"),

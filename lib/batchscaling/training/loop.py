@@ -23,6 +23,7 @@ from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 from batchscaling.training.schedules import BatchSizes, constant
 from batchscaling.training.trials import TrialResults
+from batchscaling.training.workers import Exchange
 
 AT_ONCE = 2**15
 """Examples, over all trials, in one pass. It bounds memory; larger is not faster on a CPU."""
@@ -168,11 +169,13 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is outside its range, or a hyperparameter is missing or unknown, or without
-        a target not everything is to be `exact`; if the parts of the data do not fit each other or
-        the model; if steps cannot be `compiled` here.
+        If an argument is outside its range, or `optimizer` a part of one, or a hyperparameter is
+        missing or unknown, or without a target not everything is to be `exact`; if the parts of
+        the data do not fit each other or the model; if steps cannot be `compiled` here.
     """
     steps = _check_steps(max_steps, spacing, evaluate_at)
+    if exchange is not None:
+        check_exchange(exchange, "an Exchange such as synchronous(4), or None")
     batch_size = check_batch_size(batch_size, max_steps, data, model, exchange)
     measured = Measured(trials, steps, *check_targets(target, measures, trials), patience, exact)
     if objective is None and any(name.endswith("objective") for name in measured.losses):
@@ -281,6 +284,12 @@ def _check_steps(max_steps, spacing, evaluate_at):
     return steps if evaluate_at is None else _check_evaluations(evaluate_at, max_steps)
 
 
+def check_exchange(exchange, allowed="an Exchange such as synchronous(4)"):
+    """Refuse what is no exchange, such as its name or the function that makes it."""
+    if not isinstance(exchange, Exchange):
+        check.reject("exchange", exchange, allowed)
+
+
 def check_batch_size(batch_size, max_steps, data, model, exchange):
     """Return the batch size, where workers share it evenly and tear no ghost batch."""
     examples = len(data.train_inputs)
@@ -333,8 +342,16 @@ def check_targets(target, measures, trials):
     return goals, list(dict.fromkeys(["validation", *named]))
 
 
+def check_complete(optimizer):
+    """Refuse a part of an optimizer, which has no rate."""
+    if "lr" not in optimizer.hyper:
+        allowed = 'a complete optimizer, with "lr", or a chain of parts and one such as sgd'
+        check.reject("optimizer", f"a part, with {sorted(optimizer.hyper)}", allowed)
+
+
 def check_hyper(optimizer, schedule, trials, device, exchange=None):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
+    check_complete(optimizer)
     rules = {**optimizer.hyper, **schedule.hyper}
     if exchange is not None:
         rules |= exchange.hyper

@@ -1,6 +1,7 @@
 """Checkpoints of training in processes: one file, complete whenever it exists, without pickle."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, group, settings):
+        if not isinstance(path, str | os.PathLike):
+            check.reject("checkpoint", path, "the path of a file, or None")
         self.path, self.group = Path(path), group
         if not self.path.parent.is_dir():
             check.reject("checkpoint", str(path), "a file in a folder that exists")
@@ -41,22 +44,24 @@ class Checkpoint:
             settings = np.array(json.dumps(self.settings))
             np.savez(file, settings=settings, step=np.array(step), **held, **told)
 
-    def read(self):
+    def read(self, max_steps):
         """Return the step and what the file holds; step 0 and None if there is no file.
 
         Raises
         ------
         ValueError
-            If the file is no checkpoint, or that of other settings.
+            If the file is no checkpoint, that of other settings, or of a step that is not between
+            0 and `max_steps`.
         """
         if not self.path.exists():
             return 0, None
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            before, step = json.loads(str(arrays["settings"])), int(arrays["step"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            check.reject("checkpoint", str(self.path), f"a file that a run has written ({error})")
+            before = {**json.loads(str(arrays["settings"]))}
+            step = check.integer("step", arrays["step"][()], 1, max_steps - 1)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            self._refuse(error)
         for name in self.settings | before:
             if before.get(name) != self.settings.get(name):
                 there, here = before.get(name), self.settings.get(name)
@@ -65,16 +70,32 @@ class Checkpoint:
         return step, arrays
 
     def rows(self, arrays, like):
-        """Return this process's rows from what `read` has found; `like` has their structure."""
-        leaves, structure = tree_flatten(like)
-        stored = [arrays[f"held.{i}"][self.group.rank] for i in range(len(leaves))]
-        pairs = zip(stored, leaves, strict=True)
-        return tree_unflatten(
-            [torch.from_numpy(a.copy()).to(leaf.device, leaf.dtype) for a, leaf in pairs], structure
-        )
+        """Return this process's rows from what `read` has found.
 
-    @staticmethod
-    def measured(arrays):
-        """Return what was measured from what `read` has found."""
-        prefix = "measured."
-        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        `like` has their structure and shapes. If an array is not there, or is another one, it is a
+        ``ValueError``.
+        """
+        leaves, structure = tree_flatten(like)
+        found = []
+        for i, leaf in enumerate(leaves):
+            kind = leaf.new_empty(0, device="cpu").numpy().dtype
+            stored = self._array(arrays, f"held.{i}", (self.group.workers, *leaf.shape), kind)
+            found.append(torch.from_numpy(stored[self.group.rank].copy()).to(leaf.device))
+        return tree_unflatten(found, structure)
+
+    def measured(self, arrays, like):
+        """Return what was measured from what `read` has found; errors are those of `rows`."""
+        return {
+            name: self._array(arrays, f"measured.{name}", values.shape, values.dtype)
+            for name, values in like.items()
+        }
+
+    def _array(self, arrays, name, shape, kind):
+        found = arrays.get(name)
+        if found is None or found.shape != shape or found.dtype != kind:
+            there = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
+            self._refuse(f"{name} is {there}, not {kind} of shape {shape}")
+        return found
+
+    def _refuse(self, reason):
+        check.reject("checkpoint", str(self.path), f"a file that a run has written ({reason})")

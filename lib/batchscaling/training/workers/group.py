@@ -15,6 +15,9 @@ from batchscaling.training.device import check_device
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
+LONGEST = 1e9
+"""Seconds of a timeout. Torch counts nanoseconds, in 64 bits."""
+
 
 @contextmanager
 def process_group(device="cpu", *, timeout=600):
@@ -26,7 +29,8 @@ def process_group(device="cpu", *, timeout=600):
         Where to train: on CPUs, joined by gloo, or each process on a GPU of its own, joined by
         NCCL.
     timeout : float
-        Seconds to wait for the others, in whatever is done together. Positive.
+        Seconds to wait for the others, in whatever is done together. Positive, and at most
+        `LONGEST`.
 
     Yields
     ------
@@ -40,7 +44,8 @@ def process_group(device="cpu", *, timeout=600):
         If the other processes do not come.
     """
     check.one_of("device", device, ("cpu", "cuda"))
-    timeout = datetime.timedelta(seconds=check.positive("timeout", timeout))
+    timeout = check.real("timeout", timeout, 0, LONGEST, low_open=True)
+    timeout = datetime.timedelta(seconds=timeout)
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
         allowed = "one that torchrun starts: torchrun --nproc-per-node 2 -m batchscaling ..."

@@ -10,6 +10,7 @@ import numpy as np
 from batchscaling import _validation as check
 from batchscaling.training import optimizers
 from batchscaling.training.files import write_record
+from batchscaling.training.loop import check_complete
 from batchscaling.training.optimizers import Optimizer, chain
 from batchscaling.training.provenance import provenance
 from batchscaling.training.tasks import TASKS
@@ -41,7 +42,7 @@ class Job:
     task : str
         One of `TASKS`.
     optimizer : sequence of str
-        Of `PARTS`, applied in turn; at least one.
+        Of `PARTS`, applied in turn; at least one, and one with a rate ``lr``.
     hyper : mapping of str to float
         Of the optimizers, the exchange and the task's schedule.
     batch_size : int
@@ -81,10 +82,19 @@ class Job:
             check.reject("every", None, f"an integer of at least 1, for {self.exchange}")
         whole = {name: check.integer(name, getattr(self, name), 1) for name in _COUNTS}
         seeds = tuple(check.integer("seeds", seed, 0) for seed in self.seeds)
-        hyper = {name: check.real(name, value) for name, value in self.hyper.items()}
         timing = {name: check.integer(name, value) for name, value in self.timing.items()}
+        rules = self._rules(timing)
+        hyper = {n: rules.get(n, check.real)(n, value) for n, value in self.hyper.items()}
         lists = {"optimizer": tuple(self.optimizer), "seeds": seeds}
         check.store(self, **whole, **lists, hyper=hyper, timing=timing)
+
+    def _rules(self, timing):
+        """Return the checks of hyperparameters, each by its owner."""
+        optimizer = chain(*(PARTS[name] for name in self.optimizer))
+        check_complete(optimizer)
+        build, _ = EXCHANGES[self.exchange]
+        owners = optimizer, TASKS[self.task].schedule, build(1, **timing)
+        return {name: rule for owner in owners for name, rule in owner.hyper.items()}
 
     @property
     def command(self):
@@ -124,7 +134,8 @@ def run_job(job, path, *, device="cpu", checkpoint_every=1000, timeout=600, prog
     Raises
     ------
     ValueError
-        If an argument is not allowed, processes have different ones, or the file is another job's.
+        If an argument is not allowed, processes have different ones, or the file is another job's
+        or no job's.
     Failure
         If another process ends or does not answer.
     """
@@ -193,7 +204,7 @@ def _is_done(path, asked):
     try:
         held = json.loads(path.read_bytes())["job"]
     except (OSError, ValueError, KeyError, TypeError):
-        held = None
+        check.reject("out", str(path), "no file, or one that a job has written")
     if held != asked:
         check.reject("out", str(path), f"no file of another job, {held}")
     return True

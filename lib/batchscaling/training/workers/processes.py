@@ -4,7 +4,6 @@ Each draws the trial's own batches and takes its slice, so that they are the wor
 the same exchange: nothing but means is sent.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ from tqdm import tqdm
 from batchscaling import _validation as check
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
-from batchscaling.training.data import generator
 from batchscaling.training.device import one_thread
 from batchscaling.training.evaluation import Evaluation
 from batchscaling.training.fit import check_fit
@@ -23,6 +21,7 @@ from batchscaling.training.loop import (
     AT_ONCE,
     Measured,
     check_batch_size,
+    check_exchange,
     check_hyper,
     check_pieces,
     check_targets,
@@ -35,6 +34,7 @@ from batchscaling.training.schedules import constant
 from batchscaling.training.trials import TrialResults
 from batchscaling.training.workers.checkpoint import Checkpoint
 from batchscaling.training.workers.exchange import Held
+from batchscaling.training.workers.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ def train_distributed(
     checkpoint_every : int
         Steps from one writing to the next, at least 1.
     settings : mapping of str to what JSON knows, optional
-        Further settings that must be the same in all processes, and for a checkpoint: names of
-        optimizer and data, for example. Of functions, only names of hyperparameters are compared.
+        Further settings that must be the same in all processes, and for a checkpoint. Others are
+        compared in any case: hyperparameters, data and initial parameters; what the first steps
+        of the optimizer make of fixed numbers, in double precision; the loss's slope at two
+        examples; the schedule's factors in all steps; the exchange's name.
 
     Returns
     -------
@@ -112,11 +114,12 @@ def train_distributed(
     ------
     ValueError
         If an argument is outside its range, as for `train`; if processes have different settings;
-        if the checkpoint is one of other settings.
+        if the checkpoint is no complete one, or one of other settings.
     Failure
         If another process ends, or does not answer in time.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
+    check_exchange(exchange)
     if exchange.workers != group.workers:
         allowed = f"the number of processes, {group.workers}"
         check.reject("exchange.workers", exchange.workers, allowed)
@@ -128,15 +131,15 @@ def train_distributed(
     check_fit(data, model, loss, measured.losses)
 
     ours = {"batch_size": str(batch_size), "steps": steps.tolist(), "measures": [*measured.losses]}
-    ours = (settings or {}) | ours | _fingerprint(data, model, trials, exchange)
-    ours["schedule"] = [np.ravel(schedule.factor(step, hyper)).tolist() for step in ours["steps"]]
+    method = {"loss": loss, "schedule": schedule, "exchange": exchange}
+    known = {"hyper": hyper, "max_steps": max_steps}
+    ours = (settings or {}) | ours | fingerprint(data, model, optimizer, trials, **method, **known)
     file = None if checkpoint is None else Checkpoint(checkpoint, group, ours)
-    done, found = (0, None) if file is None else file.read()
+    done, found = (0, None) if file is None else file.read(max_steps)
     group.require_same({**ours, "checkpoint": [checkpoint is not None, every, done]})
 
     data, held = data.to(group.device), Held(slice(group.rank, group.rank + 1), group.mean)
-    how = {"loss": loss, "schedule": schedule, "exchange": exchange, "held": held}
-    program = Program(data, model, optimizer, pieces, **how)
+    program = Program(data, model, optimizer, pieces, **method, held=held)
     program.start(trials.seeds, hyper, batch_size)
     run = _Run(program, Evaluation(data, model, loss, pieces), measured, group)
     if found is not None:
@@ -190,19 +193,21 @@ class _Run:
         """Return what was measured, arrays by name."""
         measured = self.measured
         losses = {f"loss.{name}": values for name, values in measured.losses.items()}
-        counts = {"means": self.means, "sent": self.sent}
-        now = {"counted": np.array([self.group.means, self.group.sent])}
-        found = {name: getattr(measured, name) for name in ("accuracy", "diverged", "rows")}
-        return {**losses, **counts, **now, **found}
+        counted = np.array([self.group.means, self.group.sent])
+        counts = {"means": self.means, "sent": self.sent, "counted": counted}
+        running = np.zeros(len(measured.diverged), dtype=bool)
+        running[measured.rows] = True
+        found = {name: getattr(measured, name) for name in ("accuracy", "diverged")}
+        return {**losses, **counts, **found, "running": running}
 
     def restore(self, file, step, arrays):
         """Go on from a checkpoint."""
-        state, measured = file.measured(arrays), self.measured
+        state, measured = file.measured(arrays, self.state()), self.measured
         self.means, self.sent = state["means"], state["sent"]
         self.group.means, self.group.sent = state["counted"].tolist()
-        for name in ("accuracy", "diverged", "rows"):
-            setattr(measured, name, state[name])
+        measured.accuracy, measured.diverged = state["accuracy"], state["diverged"]
         measured.losses = {name: state[f"loss.{name}"] for name in measured.losses}
+        measured.rows = np.flatnonzero(state["running"])
         if len(measured.rows) < len(measured.trials.seeds):
             self.program.keep(measured.rows)
         self.program.resume(step, file.rows(arrays, self.program.rows))
@@ -213,25 +218,3 @@ class _Run:
             params = take(self.program.readout(), slice(len(self.measured.rows)))
         found = self.measured.results(batch_size)
         return DistributedRun(found, params, self.means, self.sent)
-
-
-def _fingerprint(data, model, trials, exchange):
-    """Return what tells runs from others: hyperparameters, and digests of data and start."""
-    start = model.init(generator(int(trials.seeds[0]), "init"))
-    tensors = [data.train_inputs, data.train_labels, data.validation_inputs, data.validation_labels]
-    return {
-        "workers": exchange.workers,
-        "exchange": exchange.name,
-        "seeds": trials.seeds.tolist(),
-        **{name: values.tolist() for name, values in sorted(trials.hyper.items())},
-        "data": _digest(tensors),
-        "initial parameters": _digest(start.values()),
-    }
-
-
-def _digest(tensors):
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str((tensor.dtype, tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

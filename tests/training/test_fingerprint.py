@@ -1,0 +1,100 @@
+"""What tells runs from others: methods have digests of their own, and rounding changes none."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from batchscaling.training import (
+    Schedule,
+    adam,
+    chain,
+    constant,
+    fix,
+    grid,
+    kfac,
+    nesterov,
+    perturbation,
+    sgd,
+    step_drops,
+    synchronous,
+    weights_only,
+    with_fisher,
+)
+from batchscaling.training.losses import cross_entropy, smoothed_cross_entropy
+from batchscaling.training.optimizers import weight_decay
+from batchscaling.training.workers.fingerprint import fingerprint
+from batchscaling.training.workers.job import PARTS
+
+STEPS = 50
+
+
+def told(data, model, optimizer=sgd, loss=cross_entropy, schedule=constant):
+    """Return what `fingerprint` tells of two trials."""
+    how = {"loss": loss, "schedule": schedule, "exchange": synchronous(1)}
+    hyper = {"lr": torch.tensor([0.1, 0.2])}
+    trials = grid([3], lr=[0.1, 0.2])
+    return fingerprint(data, model, optimizer, trials, **how, hyper=hyper, max_steps=STEPS)
+
+
+OTHERS = {
+    "shared": chain(perturbation("uniform", shared=True), sgd),
+    "own": chain(perturbation("uniform"), sgd),
+    "by_filter": chain(perturbation("uniform", by_filter=True), sgd),
+    "empirical": with_fisher(kfac, "empirical"),
+    "seldom": replace(kfac, looks=(replace(kfac.looks[0], every=20),)),
+    "fixed": fix(nesterov, momentum=0.5),
+    "fixed elsewhere": fix(nesterov, momentum=0.6),
+    "coupled": chain(weight_decay, sgd),
+    "of weights": chain(weights_only(weight_decay), sgd),
+    "behind": chain(sgd, weight_decay),
+}
+
+
+def test_each_optimizer_has_a_digest_of_its_own(data, model):
+    methods = {name: part for name, part in PARTS.items() if "lr" in part.hyper} | OTHERS
+    digests = {name: told(data, model, m)["optimizer (digest)"] for name, m in methods.items()}
+    assert len(set(digests.values())) == len(digests) > 20
+
+
+@pytest.mark.parametrize("optimizer", [adam, kfac])
+def test_rounding_changes_no_digest(data, model, optimizer):
+    def update(grads, state, params, hyper):
+        updates, state = optimizer.update(grads, state, params, hyper)
+        return {name: u * (1 + 3e-16) - 1e-17 for name, u in updates.items()}, state
+
+    other = replace(optimizer, update=update)
+    assert told(data, model, other) == told(data, model, optimizer)
+
+
+def test_places_that_are_drawn_stay_integers(data, model):
+    def draw(rng, params, batch_size):
+        return {name: torch.randperm(len(p), generator=rng) for name, p in params.items()}
+
+    def query(params, state, hyper, drawn):
+        return {name: p[drawn[name]] for name, p in params.items()}
+
+    digests = {
+        told(data, model, replace(sgd, **changed))["optimizer (digest)"]
+        for changed in ({}, {"query": query, "draw": draw})
+    }
+    assert len(digests) == 2
+
+
+def test_each_schedule_has_a_digest_of_its_own_and_rounding_changes_none(data, model):
+    def digest(schedule):
+        return told(data, model, schedule=schedule)["schedule (digest)"]
+
+    drops = [step_drops([step], 0.5) for step in range(1, STEPS)]
+    assert len({digest(schedule) for schedule in (*drops, constant)}) == STEPS
+    assert digest(step_drops([STEPS], 0.5)) == digest(constant)  # the last step is the one before
+    ends = [Schedule(lambda step, hyper, end=end: end, {}) for end in (0.0, 1e-17)]
+    assert digest(ends[0]) == digest(ends[1])
+    near = Schedule(lambda step, hyper: 1 + 3e-16 + 0 * hyper["lr"], {})
+    assert digest(near) == digest(constant)
+    assert digest(Schedule(lambda step, hyper: 1 + hyper["lr"], {})) != digest(constant)
+
+
+def test_each_loss_has_a_digest_of_its_own(data, model):
+    losses = cross_entropy, smoothed_cross_entropy(0.1), smoothed_cross_entropy(0.2)
+    assert len({told(data, model, loss=loss)["loss (digest)"] for loss in losses}) == 3
