@@ -14,6 +14,7 @@ from batchscaling.training import (
     grid,
     kfac,
     nesterov,
+    nesterov_lookahead,
     perturbation,
     sgd,
     step_drops,
@@ -48,6 +49,8 @@ OTHERS = {
     "coupled": chain(weight_decay, sgd),
     "of weights": chain(weights_only(weight_decay), sgd),
     "behind": chain(sgd, weight_decay),
+    "ahead": chain(fix(weight_decay, weight_decay=0.1), nesterov_lookahead),
+    "more ahead": chain(fix(weight_decay, weight_decay=0.2), nesterov_lookahead),
 }
 
 

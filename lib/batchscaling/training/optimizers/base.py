@@ -253,14 +253,6 @@ def chain(*optimizers):
 
     asks = any(optimizer.query is not None for optimizer in optimizers)
 
-    def update(grads, state, params, hyper):
-        states = []
-        for optimizer, own in zip(optimizers, state, strict=True):
-            if not asks or optimizer.penalty is None:
-                grads, own = optimizer.update(grads, own, params, hyper)
-            states.append(own)
-        return grads, tuple(states)
-
     def query(params, state, hyper, drawn):
         for optimizer, own, numbers in zip(optimizers, state, drawn, strict=True):
             if optimizer.query is not None:
@@ -275,7 +267,7 @@ def chain(*optimizers):
 
     return Optimizer(
         init,
-        update,
+        _update_of_parts(optimizers, asks),
         hyper,
         query=query if asks else None,
         draw=draw if asks else None,  # without a query there is nobody to use what is drawn
@@ -285,6 +277,20 @@ def chain(*optimizers):
         looks=_of_parts(optimizers, "looks"),
         outcomes=_of_parts(optimizers, "outcomes"),
     )
+
+
+def _update_of_parts(optimizers, asks):
+    """Return the updates of a chain's parts in turn, without penalties if it asks for a point."""
+
+    def update(grads, state, params, hyper):
+        states = []
+        for optimizer, own in zip(optimizers, state, strict=True):
+            if not asks or optimizer.penalty is None:
+                grads, own = optimizer.update(grads, own, params, hyper)
+            states.append(own)
+        return grads, tuple(states)
+
+    return update
 
 
 def _own_of_parts(optimizers):

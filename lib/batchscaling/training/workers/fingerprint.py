@@ -84,6 +84,8 @@ def _sums_of_steps(optimizer, params, hyper, moments):
                 state = look.fold(moments, state, hyper)
         if optimizer.own is not None:
             state = optimizer.own(grads, state)
+        if optimizer.query is not None and optimizer.penalty is not None:
+            grads = optimizer.penalty(grads, point, hyper)
         updates, state = optimizer.update(grads, state, params, hyper)
         params = {name: p + updates[name] for name, p in params.items()}
         for outcome in optimizer.outcomes:
