@@ -292,6 +292,41 @@ def test_steps_that_cannot_be_measured_are_left_out():
     assert (after.measured, after.left_out) == (4, 8)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_adam_may_begin_with_steps_of_which_the_meter_is_not_told(steps):
+    """Its first gradient has no weight yet, the second has: they are one step, left out."""
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    meter = each_step(model, optimizer, geometry="adam")
+    for inputs, labels in some_batches(steps, 12):
+        backward(model, inputs, labels, 1)
+        optimizer.step()
+    meter.step(12)
+    found = run(model, meter)
+    assert (found.measured, found.left_out) == (4, 1)
+    expected = run(model, each_step(model, optimizer, geometry="adam"))
+    assert (found.trace, found.signal) == (expected.trace, expected.signal)
+
+
+def test_a_layer_may_be_frozen_and_trained_again():
+    """Frozen, it counts as without a gradient; the other layer is measured as before."""
+
+    def groups(frozen):
+        model = network()
+        meter = NoiseMeter(model, every=2)
+        for step, (inputs, labels) in enumerate(some_batches(12, 12)):
+            model[0].requires_grad_(step not in frozen)
+            backward(model, inputs, labels, 3)
+            meter.step(4)
+        found = meter.estimate()
+        assert (found.measured, found.left_out) == (6, 0)
+        return found.groups
+
+    partly, always = groups(range(3, 9)), groups(())
+    assert partly["2"].trace == always["2"].trace
+    assert 0.3 < partly["0"].trace / always["0"].trace < 0.7
+
+
 def test_one_step_of_every_few():
     model = network()
     some = run(model, NoiseMeter(model, every=3), steps=10)

@@ -47,9 +47,11 @@ class NoiseMeter:
     Parameters
     ----------
     model : torch.nn.Module
-        With a `DistributedDataParallel`, each process's gradients count before they are averaged:
-        they are parts, too, so that one backward pass a step is enough. Pass the wrapped model,
-        after wrapping it. Every process must call `step`.
+        Its parameters that are trained now are measured. One that is frozen later counts as without
+        a gradient; for one that is trained only later, make a new meter. With a
+        `DistributedDataParallel`, each process's gradients count before they are averaged: they are
+        parts, too, so that one backward pass a step is enough. Pass the wrapped model, after
+        wrapping it. Every process must call `step`.
     optimizer : torch.optim.Optimizer, optional
         If given, only the parameters that it updates count.
     geometry : {"euclidean", "adam", "sign"}

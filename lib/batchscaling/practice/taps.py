@@ -1,5 +1,7 @@
 """Hooks that take the norms of gradients on their way into ``param.grad``."""
 
+import math
+
 import torch
 
 
@@ -16,9 +18,8 @@ class Taps:
 
     def __init__(self, groups, geometry, *, watch):
         params = [param for group in groups for param in group]
-        smallest = min(params, key=torch.numel)
-        self._taps = [_Tap(p, geometry, watch=watch and p is smallest) for p in params]
-        self._order = geometry.order
+        self._taps = [_Tap(param, geometry) for param in params]
+        self._watch, self._order = watch, geometry.order
         self._member = _membership([len(group) for group in groups], params[0].device)
         self.start(active=True)
 
@@ -47,34 +48,39 @@ class Taps:
         self.active = active
         for tap in self._taps:
             tap.start(active=active)
+        trained = [tap for tap in self._taps if tap.param.requires_grad]
+        if active and self._watch and trained:
+            min(trained, key=lambda tap: tap.param.numel()).watch = True
 
 
 class _Tap:
     """The sizes of one parameter's gradients, a backward pass after the other.
 
     A gradient is seen on its way, and counts once it has been added to ``param.grad``: those that
-    ``torch.autograd.grad`` returns do not.
+    ``torch.autograd.grad`` returns do not. The weight is that of the first part, for the whole
+    step, and not a number where there is none yet.
     """
 
-    def __init__(self, param, geometry, *, watch):
-        self._param, self._geometry, self._watch = param, geometry, watch
+    def __init__(self, param, geometry):
+        self.param, self._geometry = param, geometry
         self._hooks = []
 
     def start(self, *, active):
         """Forget what was seen; see what comes if active. Without hooks a step costs nothing."""
-        self._last, self._sum, self.sizes = None, None, []
+        self._last, self._sum, self.sizes, self.watch = None, None, [], False
+        active = active and self.param.requires_grad  # or it takes no hooks
         if active and not self._hooks:
-            count = self._param.register_post_accumulate_grad_hook(self._count)
-            self._hooks = [self._param.register_hook(self._see), count]
-        elif not active:
-            while self._hooks:
-                self._hooks.pop().remove()
+            count = self.param.register_post_accumulate_grad_hook(self._count)
+            self._hooks = [self.param.register_hook(self._see), count]
+        while self._hooks and not active:
+            self._hooks.pop().remove()
 
     def _see(self, grad):
-        if not self.sizes and self._geometry.knows(self._param):
-            self._weight = self._geometry.weight(self._param)
-        copied = grad.detach().clone() if self._watch and not grad.is_sparse else None
-        self._last = self._measure(grad), copied
+        if not self.sizes:
+            is_known = self._geometry.knows(self.param)
+            self._weight = self._geometry.weight(self.param) if is_known else math.nan
+        copied = grad.detach().clone() if self.watch and not grad.is_sparse else None
+        self._last = self._geometry.size(grad, self._weight), copied
 
     def _count(self, param):
         size, grad = self._last
@@ -82,16 +88,11 @@ class _Tap:
         if grad is not None:
             self._sum = grad if self._sum is None else self._sum + grad
 
-    def _measure(self, grad):
-        if not self._geometry.knows(self._param):
-            return torch.full((), torch.nan, device=grad.device)
-        return self._geometry.size(grad, self._weight)
-
     def all_sizes(self, count):
         """Return so many sizes, zero where there was no gradient, and that of ``param.grad``."""
-        grad, whole = self._param.grad, 0.0
+        grad, whole = self.param.grad, 0.0
         if self.sizes:
-            whole = torch.nan if grad is None else self._measure(grad)
+            whole = torch.nan if grad is None else self._geometry.size(grad, self._weight)
         if self._sum is not None and grad is not None:
             whole = torch.where((self._sum != grad).any(), torch.nan, whole)
         missing = [0.0] * (count - len(self.sizes))
