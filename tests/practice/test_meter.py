@@ -308,6 +308,23 @@ def test_adam_may_begin_with_steps_of_which_the_meter_is_not_told(steps):
     assert (found.trace, found.signal) == (expected.trace, expected.signal)
 
 
+def test_a_checkpoint_of_adam_may_be_loaded_after_the_meter_is_made():
+    """State and betas are those of the checkpoint, for each group."""
+    model = network()
+    trained = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.8))
+    run(model, each_step(model), optimizer=trained)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    meter = each_step(model, optimizer, geometry="adam")
+    optimizer.load_state_dict(trained.state_dict())
+    found, expected = run(model, meter), run(model, each_step(model, trained, geometry="adam"))
+    assert found.measured == 4 and found.trace == expected.trace
+    run(model, each_step(model), optimizer=trained, factor=3.0)
+    optimizer.load_state_dict(trained.state_dict())
+    inputs, labels = next(some_batches(1, 20))
+    late = each_step(model, optimizer, geometry="adam").probe(cross_entropy, inputs, labels)
+    assert meter.probe(cross_entropy, inputs, labels).trace == late.trace
+
+
 def test_a_layer_may_be_frozen_and_trained_again():
     """Frozen, it counts as without a gradient; the other layer is measured as before."""
 

@@ -57,16 +57,18 @@ class Adam(Euclidean):
     """
 
     def __init__(self, optimizer):
-        self._state = optimizer.state
-        self._groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self._optimizer = optimizer  # a checkpoint that is loaded puts other objects into it
+        groups = enumerate(optimizer.param_groups)
+        self._number = {param: number for number, group in groups for param in group["params"]}
 
     def knows(self, param):
         """Return whether the optimizer has seen a gradient of `param`."""
-        return bool(self._state.get(param))
+        return bool(self._optimizer.state.get(param))
 
     def weight(self, param):
         """Return the root of P."""
-        state, group = self._state[param], self._groups[id(param)]
+        state = self._optimizer.state[param]
+        group = self._optimizer.param_groups[self._number[param]]
         if "exp_avg_sq" not in state:
             check.reject("optimizer", "without exp_avg_sq in its state", "Adam or a relative of it")
         square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
