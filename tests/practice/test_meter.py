@@ -1,5 +1,6 @@
 """The meter in training loops, against plain gradients and against exact noise scales."""
 
+import gc
 from dataclasses import astuple
 from functools import partial
 
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from batchscaling.noise import RunningNoise, quadratic_noise_scales, two_batch_estimates
 from batchscaling.nqm import NoisyQuadratic
-from batchscaling.practice import NoiseMeter
+from batchscaling.practice import NoiseMeter, taps
 from batchscaling.practice.geometry import Euclidean, Sign
 from batchscaling.training import batches, digits, grid, measure_noise, mlp, sgd
 from batchscaling.training.data import generator
@@ -110,27 +112,31 @@ def test_estimates_are_those_of_plain_gradients(geometry, kind):
 CURVATURE = 1 / np.arange(1, 61)
 
 
-def quadratic_readings(copies, sizes, *, steps=20, runs=10, theta=1.0):
+def quadratic_readings(copies, sizes, *, steps=20, runs=10, theta=1.0, by_size=False):
     """Return readings of independent copies of a noisy quadratic, and the exact noise scale."""
     model = copies(CURVATURE, np.full(60, theta), 50)
     rng, readings = torch.Generator().manual_seed(0), []
+    shares = np.divide(sizes, sum(sizes)) if by_size else np.ones(len(sizes)) / len(sizes)
     for _ in range(runs):
         meter = each_step(model, decay=0.9999)
         for _ in range(steps):
             model.zero_grad()
-            for size in sizes:
+            for size, share in zip(sizes, shares):
                 noise = torch.randn(size, 50, 60, generator=rng, dtype=torch.float64)
-                (model(noise * model.curvature.sqrt()).mean() / len(sizes)).backward()
-            meter.step(sizes)
+                (share * model(noise * model.curvature.sqrt()).mean()).backward()
+            meter.step(sizes, by_size=by_size)
         readings += meter.estimate().groups.values()
         meter.close()
     problem = NoisyQuadratic(CURVATURE, second_moment=np.full(60, theta**2))
     return readings, quadratic_noise_scales(problem)[0]
 
 
-@pytest.mark.parametrize("sizes", [[2, 2], [1, 1, 1, 1], [1, 3]])
-def test_intervals_hold_the_exact_noise_scale(copies, sizes):
-    readings, exact = quadratic_readings(copies, sizes)
+@pytest.mark.parametrize(
+    "sizes, by_size",
+    [([2, 2], False), ([1, 1, 1, 1], False), ([1, 3], False), ([1, 5], True), ([4, 4, 1], True)],
+)
+def test_intervals_hold_the_exact_noise_scale(copies, sizes, by_size):
+    readings, exact = quadratic_readings(copies, sizes, by_size=by_size)
     assert all(reading.reason is None for reading in readings)
     covered = np.mean([reading.low <= exact <= reading.high for reading in readings])
     assert covered >= 0.93
@@ -219,6 +225,68 @@ def test_groups_are_those_of_the_optimizer():
     assert by_group["1"].trace == by_layer["0"].trace
     only = torch.optim.SGD(model[2].parameters(), lr=0.1)
     assert run(model, each_step(model, only)).trace == by_layer["2"].trace
+
+
+class Sometimes(nn.Module):
+    """A layer that only batches with a positive first number pass, and one passed `times`."""
+
+    def __init__(self, *, times=2, reentrant=False):
+        super().__init__()
+        self.times = times
+        torch.manual_seed(0)
+        self.first, self.twice, self.rare = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 5)
+        self.reentrant = reentrant
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        for _ in range(self.times):
+            if self.reentrant:
+                hidden = checkpoint(self.twice, hidden, use_reentrant=True)
+            else:
+                hidden = self.twice(hidden)
+            hidden = torch.tanh(hidden)
+        return (self.rare(hidden) if inputs[0, 0] > 0 else hidden)[:, :3]
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "sign"])
+def test_a_layer_without_a_gradient_in_some_parts(geometry):
+    model, square, running = Sometimes(), SQUARES[geometry], RunningNoise(0.99)
+    found = run(model, each_step(model, geometry=geometry))
+    for inputs, labels in some_batches(4, 12):
+        norms, total = [], [0.0] * 6
+        assert 0 < sum(inputs[k, 0] > 0 for k in (0, 4, 8)) < 3
+        for k in (0, 4, 8):
+            loss = cross_entropy(model(inputs[k : k + 4]), labels[k : k + 4])
+            grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+            grads = [np.zeros(1) if g is None else g.double().numpy() for g in grads]
+            norms.append(square(grads, None))
+            total = [t + g / 3 for t, g in zip(total, grads)]
+        running = running.update(*two_batch_estimates(np.mean(norms), square(total, None), 4, 12))
+    assert (found.measured, found.left_out) == (4, 0)
+    assert found.trace == pytest.approx(running.estimate().trace, rel=1e-4)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_passes_of_reentrant_checkpoints_are_no_parts(parts):
+    """Of the layer that is passed twice there come twice as many gradients as of the first."""
+    model = Sometimes(reentrant=True)
+    meter = each_step(model)
+    for inputs, labels in some_batches(4, 12):
+        backward(model, inputs, labels, parts)
+        meter.step([12 // parts] * parts)
+    assert (meter.estimate().measured, meter.estimate().left_out) == (0, 4)
+
+
+def test_reentrant_checkpoints_of_layers_that_are_passed_once():
+    found = []
+    for reentrant in (False, True):
+        model = Sometimes(times=1, reentrant=reentrant)
+        meter = each_step(model)
+        for inputs, labels in some_batches(4, 12):
+            backward(model, inputs.abs(), labels, 3)
+            meter.step(4)
+        found.append(meter.estimate())
+    assert found[0].measured == 4 and found[0].trace == found[1].trace
 
 
 class Odd(nn.Module):
@@ -406,6 +474,35 @@ def test_every_hook_goes(copies):
     assert (meter.estimate().measured, meter.estimate().left_out) == (0, 0)
 
 
+def test_no_hook_outlives_its_meter():
+    model = network()
+    inputs, labels = next(some_batches(1, 12))
+    NoiseMeter(model).probe(cross_entropy, inputs, labels)
+    for param in model.parameters():
+        assert not param._backward_hooks and not param._post_accumulate_grad_hooks
+
+
+def test_without_a_step_little_is_kept(monkeypatch):
+    """A step of so many parts is left out, and then the meter goes on."""
+    monkeypatch.setattr(taps, "MOST", 20)
+    model = network()
+    meter, clean = each_step(model), run(model, each_step(model), steps=3, size=20, parts=20)
+    inputs, labels = next(some_batches(1, 2))
+
+    def tensors():
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    backward(model, inputs, labels, 1)
+    before = tensors()
+    for _ in range(29):
+        backward(model, inputs, labels, 1)
+    assert tensors() <= before
+    meter.step([2] * 30)
+    found = run(model, meter, steps=3, size=20, parts=20)
+    assert (found.measured, found.left_out) == (3, 1)
+    assert found.trace == clean.trace
+
+
 def test_default_dtype_and_numpy_sizes():
     before = torch.get_default_dtype()
     try:
@@ -440,6 +537,7 @@ BAD = [
     ("part_size", lambda: each_step(network()).step(2.5), "2.5"),
     ("part_size", lambda: each_step(network()).step([4, 4]), "(2,)"),
     ("part_size", lambda: each_step(network()).step([4, 0]), "0"),
+    ("by_size", lambda: each_step(network()).step(4, by_size=1), "1"),
     ("confidence", lambda: each_step(network()).estimate(95), "95"),
 ]  # fmt: skip
 
