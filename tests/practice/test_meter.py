@@ -454,7 +454,8 @@ def test_the_scale_of_mixed_precision_is_divided_out():
 
 def test_sizes_of_half_precision_and_of_many_numbers():
     rng = torch.Generator().manual_seed(0)
-    for grad in (torch.randn(2000, 2000, generator=rng), 500 * torch.ones(3000).half()):
+    many = torch.randn(2000, 2000, generator=rng)
+    for grad in (many, many.T, many.flatten()[1:], many[:1], 500 * torch.ones(3000).half()):
         for geometry in (Euclidean(), Sign()):
             exact = np.linalg.norm(grad.double().numpy().flatten(), geometry.order)
             assert float(geometry.size(grad, None)) == pytest.approx(exact, rel=2e-6)
