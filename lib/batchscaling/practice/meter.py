@@ -15,7 +15,7 @@ from batchscaling.noise import (
     two_batch_estimates,
 )
 from batchscaling.practice.geometry import geometry_of
-from batchscaling.practice.groups import groups_of
+from batchscaling.practice.groups import groups_of, trained
 from batchscaling.practice.kept import is_out_of_memory
 from batchscaling.practice.probe import GRADIENTS, example_products
 from batchscaling.practice.reading import nothing, read
@@ -185,18 +185,21 @@ class NoiseMeter:
         """Measure at once, by the gradients of single examples; `estimate` does not change.
 
         Batch normalisation uses its running statistics, since an example alone has none; dropout
-        drops as in training. Parameters, buffers, gradients, modes, optimizer and random numbers
-        are as before afterwards.
+        drops as in training. Parameters, buffers, gradients, modes, optimizer and random numbers of
+        torch, Python and numpy are as before afterwards; so are other attributes of modules, with
+        what their lists and dicts hold. Parameters that are frozen now do not count.
 
         Parameters
         ----------
         loss : callable
             ``loss(outputs, labels)`` is the mean over a batch, such as
-            `torch.nn.functional.cross_entropy`.
+            `torch.nn.functional.cross_entropy`. It sees the network by its outputs only: a penalty
+            on parameters belongs into the optimizer.
         inputs, labels : torch.Tensor, shape (n, ...)
             Independent examples, n at least 3.
         chunk : int
-            Examples whose gradients are kept at a time.
+            Examples whose gradients are kept at a time. One, whatever is given, where the network
+            draws random numbers of Python or numpy: examples of one chunk would share them.
         confidence : float
             Between 0 and 1.
 
@@ -208,8 +211,9 @@ class NoiseMeter:
         ------
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
-            geometry is ``"sign"``, the gradients of a chunk do not fit into memory, or the model
-            has batch normalisation without running statistics, or does not work under
+            geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs,
+            the gradients of a chunk do not fit into memory, or the model has no parameter to train
+            now, or batch normalisation without running statistics, or does not work under
             ``torch.func.vmap``.
         """
         batch = _check_batch(inputs, labels)
@@ -217,7 +221,7 @@ class NoiseMeter:
         confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
         if self._geometry.order != 2:
             check.reject("geometry", "sign", "'euclidean' or 'adam', for a probe")
-        groups = list(self._groups.values())
+        groups = trained(self._groups)
         if not any(self._geometry.knows(param) for group in groups for param in group.values()):
             return nothing(0, len(inputs), "the optimizer has made no step", self._groups)
         try:
