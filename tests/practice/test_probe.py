@@ -1,5 +1,6 @@
 """Gradients of single examples against plain ones, and what a probe must not touch."""
 
+import contextlib
 import copy
 import random
 
@@ -247,6 +248,32 @@ def test_what_a_network_keeps_of_its_forward_pass_is_as_before():
     probe(model, *examples(5))
     assert model.last is outputs and model.all == [outputs] and model.calls == 1
     assert torch.equal(copy.deepcopy(model).last, outputs)
+
+
+class Keeping(nn.Module):
+    """A loss that counts, and keeps a mean of outputs."""
+
+    def __init__(self, *, centred):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("centre", torch.ones(5))
+        self.last, self.centred = None, centred
+
+    def forward(self, outputs, labels):
+        self.calls = self.calls + 1
+        self.last = outputs
+        if self.centred:
+            self.centre.mul_(0.9).add_(outputs.detach().mean(0))
+        return cross_entropy(outputs, labels)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_what_a_loss_keeps_is_as_before(centred):
+    """One that is changed in place is refused: torch.func cannot take it."""
+    loss = Keeping(centred=centred)
+    with pytest.raises(ValueError, match="model") if centred else contextlib.nullcontext():
+        NoiseMeter(small()).probe(loss, *examples(5))
+    assert loss.calls == 0 and torch.equal(loss.centre, torch.ones(5)) and loss.last is None
 
 
 def test_parameters_that_are_frozen_now_do_not_count():

@@ -52,7 +52,7 @@ def example_products(module, groups, geometry, loss, batch, chunk):
                 rows = each(values, *some)
                 yield {name: _weighted(g, weights[name]) for name, g in rows.items()}
 
-    with _attributes_kept(module), torch.no_grad():
+    with torch.no_grad(), _attributes_kept(module, loss):
         _freeze_batch_norm(module)
         with random_states_kept():
             if _check_alone(single, every, batch):
@@ -123,19 +123,23 @@ def _products(groups, rows, mean):
 
 
 @contextmanager
-def _attributes_kept(module):
-    """Put back the attributes of a module and of those in it, and what lists and dicts hold."""
+def _attributes_kept(module, loss):
+    """Put back the attributes of modules, what lists and dicts hold, and buffers of the loss."""
+    of_loss = list(loss.modules()) if isinstance(loss, torch.nn.Module) else []
     kept = []
-    for layer in module.modules():
+    for layer in (*module.modules(), *of_loss):
         for held in (vars(layer), *vars(layer).values()):
             if type(held) in (dict, OrderedDict, list):
                 kept.append((held, held.copy()))
+    buffers = [(buffer, buffer.clone()) for part in of_loss for buffer in part.buffers(False)]
     try:
         yield
     finally:
         for held, before in kept:
             held.clear()
             (held.extend if isinstance(held, list) else held.update)(before)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _freeze_batch_norm(module):
