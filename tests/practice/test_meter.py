@@ -1,6 +1,8 @@
 """The meter in training loops, against plain gradients and against exact noise scales."""
 
+import copy
 import gc
+import pickle
 from dataclasses import astuple
 from functools import partial
 
@@ -481,6 +483,22 @@ def test_no_hook_outlives_its_meter():
     NoiseMeter(model).probe(cross_entropy, inputs, labels)
     for param in model.parameters():
         assert not param._backward_hooks and not param._post_accumulate_grad_hooks
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_of_a_meter_goes_on_with_the_copy_of_its_network(copied):
+    model = network()
+    meter = each_step(model)
+    backward(model, *next(some_batches(1, 12)), 3)
+    other, theirs = copied((model, meter))
+    meter.step(4)
+    found = run(other, theirs, steps=3)
+    assert found.measured == 3 and meter.estimate().measured == 1
+    assert found.trace == run(other, each_step(other), steps=3).trace
+    del theirs
+    gc.collect()
+    assert not any(param._backward_hooks for param in other.parameters())
+    assert all(param._backward_hooks for param in model.parameters())
 
 
 def test_without_a_step_little_is_kept(monkeypatch):

@@ -1,6 +1,5 @@
 """The noise scale of any network, measured in an ordinary training loop."""
 
-import weakref
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -43,7 +42,8 @@ class NoiseMeter:
     `two_batch_estimates` makes trace and signal. The sum is what ``param.grad`` holds.
 
     The training itself does not change, to the last bit. A step whose gradients are not finite, or
-    which has one part only, is left out, and counted as such.
+    which has one part only, is left out, and counted as such. Hooks of your own that change
+    gradients must be there before the meter is made, or it sees the parts without them.
 
     Parameters
     ----------
@@ -108,7 +108,6 @@ class NoiseMeter:
         self._running = RunningNoise(decay)
         members = [list(group.values()) for group in self._groups.values()]
         self._taps = Taps(members, self._geometry, watch=not self._is_shared)
-        weakref.finalize(self, self._taps.start, active=False)  # hooks do not outlive the meter
         self._seen = self._left_out = 0
         self._is_closed = False
         self._waiting = []

@@ -1,6 +1,7 @@
 """Hooks that take the norms of gradients on their way into ``param.grad``."""
 
 import math
+import weakref
 
 import torch
 
@@ -28,7 +29,16 @@ class Taps:
         self._taps = [_Tap(param, geometry) for param in params]
         self._watch, self._order = watch, geometry.order
         self._member = _membership([len(group) for group in groups], params[0].device)
-        self.start(active=True)
+        self._begin(active=True)
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._begin(active=self.active)
+
+    def _begin(self, *, active):
+        """Start; hooks do not outlive these taps, of which they know nothing."""
+        weakref.finalize(self, _stop, self._taps)
+        self.start(active=active)
 
     @property
     def parts(self):
@@ -83,6 +93,9 @@ class _Tap:
         self.param, self._geometry = param, geometry
         self._hooks = []
 
+    def __getstate__(self):
+        return {**vars(self), "_hooks": []}  # of a copy, those of its own parameter
+
     def start(self, *, active):
         """Forget what was seen; see what comes if active. Without hooks a step costs nothing."""
         self._last, self._sum, self.watch = None, None, False
@@ -125,6 +138,11 @@ class _Tap:
             found = dict(zip(self.passes, sizes))
             sizes = [found.get(name, 0.0) for name in passes]
         return [*map(torch.as_tensor, sizes), torch.as_tensor(whole)]
+
+
+def _stop(taps):
+    for tap in taps:
+        tap.start(active=False)
 
 
 def _membership(lengths, device):
