@@ -1,5 +1,8 @@
 """The meter in training loops, against plain gradients and against exact noise scales."""
 
+import copy
+import gc
+import pickle
 from dataclasses import astuple
 from functools import partial
 
@@ -10,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from batchscaling.noise import RunningNoise, quadratic_noise_scales, two_batch_estimates
 from batchscaling.nqm import NoisyQuadratic
-from batchscaling.practice import NoiseMeter
+from batchscaling.practice import NoiseMeter, taps
 from batchscaling.practice.geometry import Euclidean, Sign
 from batchscaling.training import batches, digits, grid, measure_noise, mlp, sgd
 from batchscaling.training.data import generator
@@ -110,27 +114,31 @@ def test_estimates_are_those_of_plain_gradients(geometry, kind):
 CURVATURE = 1 / np.arange(1, 61)
 
 
-def quadratic_readings(copies, sizes, *, steps=20, runs=10, theta=1.0):
+def quadratic_readings(copies, sizes, *, steps=20, runs=10, theta=1.0, by_size=False):
     """Return readings of independent copies of a noisy quadratic, and the exact noise scale."""
     model = copies(CURVATURE, np.full(60, theta), 50)
     rng, readings = torch.Generator().manual_seed(0), []
+    shares = np.divide(sizes, sum(sizes)) if by_size else np.ones(len(sizes)) / len(sizes)
     for _ in range(runs):
         meter = each_step(model, decay=0.9999)
         for _ in range(steps):
             model.zero_grad()
-            for size in sizes:
+            for size, share in zip(sizes, shares):
                 noise = torch.randn(size, 50, 60, generator=rng, dtype=torch.float64)
-                (model(noise * model.curvature.sqrt()).mean() / len(sizes)).backward()
-            meter.step(sizes)
+                (share * model(noise * model.curvature.sqrt()).mean()).backward()
+            meter.step(sizes, by_size=by_size)
         readings += meter.estimate().groups.values()
         meter.close()
     problem = NoisyQuadratic(CURVATURE, second_moment=np.full(60, theta**2))
     return readings, quadratic_noise_scales(problem)[0]
 
 
-@pytest.mark.parametrize("sizes", [[2, 2], [1, 1, 1, 1], [1, 3]])
-def test_intervals_hold_the_exact_noise_scale(copies, sizes):
-    readings, exact = quadratic_readings(copies, sizes)
+@pytest.mark.parametrize(
+    "sizes, by_size",
+    [([2, 2], False), ([1, 1, 1, 1], False), ([1, 3], False), ([1, 5], True), ([4, 4, 1], True)],
+)
+def test_intervals_hold_the_exact_noise_scale(copies, sizes, by_size):
+    readings, exact = quadratic_readings(copies, sizes, by_size=by_size)
     assert all(reading.reason is None for reading in readings)
     covered = np.mean([reading.low <= exact <= reading.high for reading in readings])
     assert covered >= 0.93
@@ -221,6 +229,68 @@ def test_groups_are_those_of_the_optimizer():
     assert run(model, each_step(model, only)).trace == by_layer["2"].trace
 
 
+class Sometimes(nn.Module):
+    """A layer that only batches with a positive first number pass, and one passed `times`."""
+
+    def __init__(self, *, times=2, reentrant=False):
+        super().__init__()
+        self.times = times
+        torch.manual_seed(0)
+        self.first, self.twice, self.rare = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 5)
+        self.reentrant = reentrant
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        for _ in range(self.times):
+            if self.reentrant:
+                hidden = checkpoint(self.twice, hidden, use_reentrant=True)
+            else:
+                hidden = self.twice(hidden)
+            hidden = torch.tanh(hidden)
+        return (self.rare(hidden) if inputs[0, 0] > 0 else hidden)[:, :3]
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "sign"])
+def test_a_layer_without_a_gradient_in_some_parts(geometry):
+    model, square, running = Sometimes(), SQUARES[geometry], RunningNoise(0.99)
+    found = run(model, each_step(model, geometry=geometry))
+    for inputs, labels in some_batches(4, 12):
+        norms, total = [], [0.0] * 6
+        assert 0 < sum(inputs[k, 0] > 0 for k in (0, 4, 8)) < 3
+        for k in (0, 4, 8):
+            loss = cross_entropy(model(inputs[k : k + 4]), labels[k : k + 4])
+            grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+            grads = [np.zeros(1) if g is None else g.double().numpy() for g in grads]
+            norms.append(square(grads, None))
+            total = [t + g / 3 for t, g in zip(total, grads)]
+        running = running.update(*two_batch_estimates(np.mean(norms), square(total, None), 4, 12))
+    assert (found.measured, found.left_out) == (4, 0)
+    assert found.trace == pytest.approx(running.estimate().trace, rel=1e-4)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_passes_of_reentrant_checkpoints_are_no_parts(parts):
+    """Of the layer that is passed twice there come twice as many gradients as of the first."""
+    model = Sometimes(reentrant=True)
+    meter = each_step(model)
+    for inputs, labels in some_batches(4, 12):
+        backward(model, inputs, labels, parts)
+        meter.step([12 // parts] * parts)
+    assert (meter.estimate().measured, meter.estimate().left_out) == (0, 4)
+
+
+def test_reentrant_checkpoints_of_layers_that_are_passed_once():
+    found = []
+    for reentrant in (False, True):
+        model = Sometimes(times=1, reentrant=reentrant)
+        meter = each_step(model)
+        for inputs, labels in some_batches(4, 12):
+            backward(model, inputs.abs(), labels, 3)
+            meter.step(4)
+        found.append(meter.estimate())
+    assert found[0].measured == 4 and found[0].trace == found[1].trace
+
+
 class Odd(nn.Module):
     """A weight that stands in two places, a frozen one, one without a gradient, a sparse one."""
 
@@ -292,6 +362,58 @@ def test_steps_that_cannot_be_measured_are_left_out():
     assert (after.measured, after.left_out) == (4, 8)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_adam_may_begin_with_steps_of_which_the_meter_is_not_told(steps):
+    """Its first gradient has no weight yet, the second has: they are one step, left out."""
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    meter = each_step(model, optimizer, geometry="adam")
+    for inputs, labels in some_batches(steps, 12):
+        backward(model, inputs, labels, 1)
+        optimizer.step()
+    meter.step(12)
+    found = run(model, meter)
+    assert (found.measured, found.left_out) == (4, 1)
+    expected = run(model, each_step(model, optimizer, geometry="adam"))
+    assert (found.trace, found.signal) == (expected.trace, expected.signal)
+
+
+def test_a_checkpoint_of_adam_may_be_loaded_after_the_meter_is_made():
+    """State and betas are those of the checkpoint, for each group."""
+    model = network()
+    trained = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.8))
+    run(model, each_step(model), optimizer=trained)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    meter = each_step(model, optimizer, geometry="adam")
+    optimizer.load_state_dict(trained.state_dict())
+    found, expected = run(model, meter), run(model, each_step(model, trained, geometry="adam"))
+    assert found.measured == 4 and found.trace == expected.trace
+    run(model, each_step(model), optimizer=trained, factor=3.0)
+    optimizer.load_state_dict(trained.state_dict())
+    inputs, labels = next(some_batches(1, 20))
+    late = each_step(model, optimizer, geometry="adam").probe(cross_entropy, inputs, labels)
+    assert meter.probe(cross_entropy, inputs, labels).trace == late.trace
+
+
+def test_a_layer_may_be_frozen_and_trained_again():
+    """Frozen, it counts as without a gradient; the other layer is measured as before."""
+
+    def groups(frozen):
+        model = network()
+        meter = NoiseMeter(model, every=2)
+        for step, (inputs, labels) in enumerate(some_batches(12, 12)):
+            model[0].requires_grad_(step not in frozen)
+            backward(model, inputs, labels, 3)
+            meter.step(4)
+        found = meter.estimate()
+        assert (found.measured, found.left_out) == (6, 0)
+        return found.groups
+
+    partly, always = groups(range(3, 9)), groups(())
+    assert partly["2"].trace == always["2"].trace
+    assert 0.3 < partly["0"].trace / always["0"].trace < 0.7
+
+
 def test_one_step_of_every_few():
     model = network()
     some = run(model, NoiseMeter(model, every=3), steps=10)
@@ -334,7 +456,8 @@ def test_the_scale_of_mixed_precision_is_divided_out():
 
 def test_sizes_of_half_precision_and_of_many_numbers():
     rng = torch.Generator().manual_seed(0)
-    for grad in (torch.randn(2000, 2000, generator=rng), 500 * torch.ones(3000).half()):
+    many = torch.randn(2000, 2000, generator=rng)
+    for grad in (many, many.T, many.flatten()[1:], many[:1], 500 * torch.ones(3000).half()):
         for geometry in (Euclidean(), Sign()):
             exact = np.linalg.norm(grad.double().numpy().flatten(), geometry.order)
             assert float(geometry.size(grad, None)) == pytest.approx(exact, rel=2e-6)
@@ -352,6 +475,51 @@ def test_every_hook_goes(copies):
     backward(model, *next(some_batches(1, 12)), 3)
     assert not any(param._backward_hooks for param in model.parameters())
     assert (meter.estimate().measured, meter.estimate().left_out) == (0, 0)
+
+
+def test_no_hook_outlives_its_meter():
+    model = network()
+    inputs, labels = next(some_batches(1, 12))
+    NoiseMeter(model).probe(cross_entropy, inputs, labels)
+    for param in model.parameters():
+        assert not param._backward_hooks and not param._post_accumulate_grad_hooks
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_of_a_meter_goes_on_with_the_copy_of_its_network(copied):
+    model = network()
+    meter = each_step(model)
+    backward(model, *next(some_batches(1, 12)), 3)
+    other, theirs = copied((model, meter))
+    meter.step(4)
+    found = run(other, theirs, steps=3)
+    assert found.measured == 3 and meter.estimate().measured == 1
+    assert found.trace == run(other, each_step(other), steps=3).trace
+    del theirs
+    gc.collect()
+    assert not any(param._backward_hooks for param in other.parameters())
+    assert all(param._backward_hooks for param in model.parameters())
+
+
+def test_without_a_step_little_is_kept(monkeypatch):
+    """A step of so many parts is left out, and then the meter goes on."""
+    monkeypatch.setattr(taps, "MOST", 20)
+    model = network()
+    meter, clean = each_step(model), run(model, each_step(model), steps=3, size=20, parts=20)
+    inputs, labels = next(some_batches(1, 2))
+
+    def tensors():
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    backward(model, inputs, labels, 1)
+    before = tensors()
+    for _ in range(29):
+        backward(model, inputs, labels, 1)
+    assert tensors() <= before
+    meter.step([2] * 30)
+    found = run(model, meter, steps=3, size=20, parts=20)
+    assert (found.measured, found.left_out) == (3, 1)
+    assert found.trace == clean.trace
 
 
 def test_default_dtype_and_numpy_sizes():
@@ -388,6 +556,7 @@ BAD = [
     ("part_size", lambda: each_step(network()).step(2.5), "2.5"),
     ("part_size", lambda: each_step(network()).step([4, 4]), "(2,)"),
     ("part_size", lambda: each_step(network()).step([4, 0]), "0"),
+    ("by_size", lambda: each_step(network()).step(4, by_size=1), "1"),
     ("confidence", lambda: each_step(network()).estimate(95), "95"),
 ]  # fmt: skip
 

@@ -7,10 +7,11 @@ from torch.nn.functional import cross_entropy
 
 from batchscaling.practice import NoiseMeter
 
-CASES = [("euclidean", 2), ("adam", 1)]  # geometry, and parts of each process
+# Geometry, the sizes of each process's parts, and whether these weigh by their sizes.
+CASES = [("euclidean", [6, 6], False), ("adam", [6], False), ("euclidean", [6, 2], True)]
 
 
-def measured(geometry, parts, rank=None):
+def measured(geometry, sizes, by_size, rank=None):
     """Train on the parts of one process of two, or on those of both; return what was measured."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 5))
@@ -20,12 +21,14 @@ def measured(geometry, parts, rank=None):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     meter = NoiseMeter(model, optimizer, geometry=geometry, every=1)
     for _ in range(5):
-        inputs = torch.randn(2, parts, 6, 5)[own].flatten(0, 1)
+        inputs = torch.randn(2, sum(sizes), 5)[own]
+        parts = [part for process in inputs for part in process.split(sizes)]
         optimizer.zero_grad()
-        for part, some in enumerate(inputs):
-            model.require_backward_grad_sync = part == len(inputs) - 1  # as `no_sync` does
-            (cross_entropy(model(some), some.argmax(1)) / len(inputs)).backward()
-        meter.step(6)
+        for number, part in enumerate(parts):
+            model.require_backward_grad_sync = number == len(parts) - 1  # as `no_sync` does
+            share = len(part) / sum(map(len, parts)) if by_size else 1 / len(parts)
+            (share * cross_entropy(model(part), part.argmax(1))).backward()
+        meter.step([len(part) for part in parts], by_size=by_size)
         optimizer.step()
     return meter.estimate()
 

@@ -1,5 +1,9 @@
 """Gradients of single examples against plain ones, and what a probe must not touch."""
 
+import contextlib
+import copy
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +64,12 @@ def small():
     return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 5))
 
 
+def adam_squares(optimizer):
+    """Return the squared gradients that Adam divides by, corrected, one a parameter."""
+    states = optimizer.state_dict()["state"].values()
+    return [s["exp_avg_sq"] / (1 - 0.999 ** s["step"]) for s in states]
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 40])
 def test_a_probe_sees_the_gradients_of_single_examples(chunk):
     model, optimizer = trained(small)
@@ -73,8 +83,7 @@ def test_a_probe_sees_the_gradients_of_single_examples(chunk):
     assert found.groups["2"].trace == pytest.approx(last.trace, rel=1e-4)
     assert (found.measured, found.left_out) == (40, 0)
 
-    state = [optimizer.state_dict()["state"][k] for k in range(4)]
-    squares = torch.cat([(s["exp_avg_sq"] / (1 - 0.999 ** s["step"])).flatten() for s in state])
+    squares = torch.cat([square.flatten() for square in adam_squares(optimizer)])
     weighted = gradients / (squares.sqrt().double().numpy() + 1e-8)
     meter = NoiseMeter(model, optimizer, geometry="adam")
     found = meter.probe(cross_entropy, inputs, labels, chunk=chunk)
@@ -82,6 +91,39 @@ def test_a_probe_sees_the_gradients_of_single_examples(chunk):
         np.sum(gradients * weighted, axis=1), weighted @ gradients.mean(axis=0)
     )
     assert (found.trace, found.signal) == pytest.approx((exact.trace, exact.signal), rel=1e-3)
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 5, dtype=torch.complex64))
+
+    def forward(self, inputs):
+        return (inputs.to(torch.complex64) @ self.weight).abs()
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "adam"])
+def test_complex_parameters_are_pairs_of_real_ones(geometry):
+    """For a probe, and for a meter with parts of one example."""
+    model, optimizer = trained(Complex)
+    inputs, labels = examples(20)
+    gradients = []
+    for some, true in zip(inputs.split(1), labels.split(1)):
+        (grad,) = torch.autograd.grad(cross_entropy(model(some), true), [model.weight])
+        gradients.append(torch.view_as_real(grad).flatten().double().numpy())
+    gradients = np.array(gradients)
+    if geometry == "adam":
+        square = torch.view_as_real(adam_squares(optimizer)[0]).flatten().double().numpy()
+        gradients /= np.sqrt(np.sqrt(square) + 1e-8)
+    exact = gradient_noise(gradients)
+    meter = NoiseMeter(model, optimizer, geometry=geometry, every=1)
+    for _ in range(3):
+        model.zero_grad()
+        for some, true in zip(inputs.split(1), labels.split(1)):
+            (cross_entropy(model(some), true) / 20).backward()
+        meter.step(1)
+    for found in (meter.probe(cross_entropy, inputs, labels), meter.estimate()):
+        assert (found.trace, found.signal) == pytest.approx((exact.trace, exact.signal), rel=1e-3)
 
 
 def test_coordinates_without_a_gradient_until_now_do_not_count_for_adam():
@@ -125,6 +167,126 @@ def test_dropout_is_the_same_for_the_norms_and_for_their_mean():
     # Entries are 0 or 2: variance 1 and mean 1.
     assert found.trace == pytest.approx(200, rel=0.05)
     assert found.signal == pytest.approx(200, rel=0.05)
+
+
+class DropsByNumpy(nn.Module):
+    """Dropout of one input in two; the gradient of an output is twice its mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(200))
+
+    def forward(self, inputs):
+        mask = np.random.rand(200) < random.choice([0.5])
+        return (inputs * 2 * torch.as_tensor(mask) * self.weight).sum(1)
+
+
+def test_random_numbers_of_numpy_and_python_are_drawn_twice_alike_and_put_back():
+    """Mean and variance are one; examples of one chunk would share the mask."""
+    np.random.seed(0)
+
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2]
+
+    before = states()
+    meter = NoiseMeter(DropsByNumpy())
+    found = meter.probe(lambda outputs, _: outputs.mean(), torch.ones(64, 200), torch.zeros(64))
+    assert states() == before
+    assert found.trace == pytest.approx(200, rel=0.05)
+    assert found.signal == pytest.approx(200, rel=0.05)
+
+
+def test_a_loss_that_depends_on_parameters_otherwise_than_by_the_outputs_is_refused():
+    model, _ = trained(small)
+    before = [param.grad.clone() for param in model.parameters()]
+    weight = model[2].weight
+
+    def decayed(outputs, labels):
+        return cross_entropy(outputs, labels) + sum(p.square().sum() for p in model.parameters())
+
+    def pulled(outputs, labels):
+        return cross_entropy(outputs, labels) + weight.abs().sum()
+
+    for loss, name in ((decayed, "0.weight"), (pulled, "2.weight")):
+        with torch.no_grad(), pytest.raises(ValueError, match=f"^loss is .*{name}.*allowed: one"):
+            NoiseMeter(model).probe(loss, *examples(5))
+    assert all(map(torch.equal, before, [param.grad for param in model.parameters()]))
+
+
+def test_a_loss_may_have_parameters_of_its_own():
+    model, _ = trained(small)
+    scale = torch.ones((), requires_grad=True)
+    found = NoiseMeter(model).probe(lambda o, y: cross_entropy(o * scale, y), *examples(20))
+    assert found.trace == probe(model, *examples(20)).trace and scale.grad is None
+
+
+class Keeps(nn.Module):
+    """A network that keeps what it computes, in all places that modules have for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = small()
+        self.last, self.calls, self.all, self.named = None, 0, [], {}
+        self.inner[1].seen = []
+
+    def forward(self, inputs):
+        self.last = self.new = self.named["last"] = self.inner(inputs)
+        self.calls += 1
+        self.all.append(self.last)
+        self.inner[1].seen.append(self.last)
+        return self.last
+
+
+def test_what_a_network_keeps_of_its_forward_pass_is_as_before():
+    torch.manual_seed(0)
+    model = Keeps()
+    probe(model, *examples(5))
+    assert (model.last, model.calls, model.all, model.named) == (None, 0, [], {})
+    assert model.inner[1].seen == [] and not hasattr(model, "new")
+    with torch.no_grad():
+        outputs = model(examples(5)[0])
+    probe(model, *examples(5))
+    assert model.last is outputs and model.all == [outputs] and model.calls == 1
+    assert torch.equal(copy.deepcopy(model).last, outputs)
+
+
+class Keeping(nn.Module):
+    """A loss that counts, and keeps a mean of outputs."""
+
+    def __init__(self, *, centred):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("centre", torch.ones(5))
+        self.last, self.centred = None, centred
+
+    def forward(self, outputs, labels):
+        self.calls = self.calls + 1
+        self.last = outputs
+        if self.centred:
+            self.centre.mul_(0.9).add_(outputs.detach().mean(0))
+        return cross_entropy(outputs, labels)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_what_a_loss_keeps_is_as_before(centred):
+    """One that is changed in place is refused: torch.func cannot take it."""
+    loss = Keeping(centred=centred)
+    with pytest.raises(ValueError, match="model") if centred else contextlib.nullcontext():
+        NoiseMeter(small()).probe(loss, *examples(5))
+    assert loss.calls == 0 and torch.equal(loss.centre, torch.ones(5)) and loss.last is None
+
+
+def test_parameters_that_are_frozen_now_do_not_count():
+    model, _ = trained(small)
+    meter = NoiseMeter(model)
+    before = meter.probe(cross_entropy, *examples(20))
+    model[0].requires_grad_(False)
+    found = meter.probe(cross_entropy, *examples(20))
+    assert found.trace == pytest.approx(before.groups["2"].trace)
+    assert found.groups["0"].reason == "no gradient was seen"
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="model is 'without a parameter to train'"):
+        meter.probe(cross_entropy, *examples(20))
 
 
 def test_gradients_that_are_not_finite_give_no_number():

@@ -49,6 +49,14 @@ def test_it_is_the_average_of_probes_on_the_way(kind):
     assert found.groups["unused"].reason == "no gradient was seen"
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam])
+def test_an_optimizer_that_has_made_no_step(kind):
+    model, data, _ = awkward(torch.optim.SGD)
+    optimizer = kind(model.parameters(), lr=1e-3)
+    found = stretch(model, cross_entropy, Examples(data, "cpu"), optimizer, **OPTIONS)
+    assert found.trace > 0 and not optimizer.state
+
+
 def outputs_alone(outputs, labels):
     return outputs.mean()
 

@@ -2,8 +2,11 @@
 
 A geometry has an `order` and three functions. ``weight(param)`` is what gradients of a parameter
 are multiplied with, None for one; ``knows(param)`` is whether it exists yet; ``size(grad, weight)``
-is the norm of that order. Sizes to the power of the order add up over parameters.
+is the norm of that order. Sizes to the power of the order add up over parameters. A complex number
+is two real ones, as it is for optimizers.
 """
+
+from functools import partial
 
 import torch
 
@@ -12,6 +15,11 @@ from batchscaling import _validation as check
 GEOMETRIES = ("euclidean", "adam", "sign")
 
 _SHORT = 2**16  # so many squares float32 adds up with an error of about 1e-7
+
+
+def as_real(numbers):
+    """Return complex numbers as pairs of real ones, in a last dimension; others as they are."""
+    return torch.view_as_real(numbers.resolve_conj()) if numbers.is_complex() else numbers
 
 
 class Euclidean:
@@ -33,13 +41,15 @@ class Euclidean:
             grad = grad.detach()
         if grad.is_sparse:
             grad = grad.to_dense()
+        grad = as_real(grad)
         if weight is not None:
             grad = grad * weight
         dtype = torch.float32 if grad.dtype.itemsize < 4 else None
-        if grad.numel() > _SHORT and grad.ndim > 1:
-            inner = tuple(range(1, grad.ndim))
-            grad = torch.linalg.vector_norm(grad, self.order, dim=inner, dtype=dtype)
-        return torch.linalg.vector_norm(grad, self.order, dtype=dtype)
+        norm = partial(torch.linalg.vector_norm, ord=self.order, dtype=dtype)
+        if grad.numel() > _SHORT:
+            flat, even = grad.flatten(), grad.numel() // _SHORT * _SHORT
+            grad = torch.cat([norm(flat[:even].view(-1, _SHORT), dim=1), norm(flat[even:])[None]])
+        return norm(grad)
 
 
 class Sign(Euclidean):
@@ -57,19 +67,21 @@ class Adam(Euclidean):
     """
 
     def __init__(self, optimizer):
-        self._state = optimizer.state
-        self._groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self._optimizer = optimizer  # a checkpoint that is loaded puts other objects into it
+        groups = enumerate(optimizer.param_groups)
+        self._number = {param: number for number, group in groups for param in group["params"]}
 
     def knows(self, param):
         """Return whether the optimizer has seen a gradient of `param`."""
-        return bool(self._state.get(param))
+        return bool(self._optimizer.state.get(param))
 
     def weight(self, param):
         """Return the root of P."""
-        state, group = self._state[param], self._groups[id(param)]
+        state = self._optimizer.state[param]
+        group = self._optimizer.param_groups[self._number[param]]
         if "exp_avg_sq" not in state:
             check.reject("optimizer", "without exp_avg_sq in its state", "Adam or a relative of it")
-        square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+        square = as_real(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
         square = square / (1 - group["betas"][1] ** state["step"])
         root = square.sqrt().add_(group["eps"]).rsqrt_()
         return root.masked_fill_(square == 0, 0)

@@ -23,6 +23,13 @@ def groups_of(module, optimizer, kind):
             layer = name.rpartition(".")[0] or name
             label = layer if kind == "layers" else number[id(param)]
             found.setdefault(label, {})[name] = param
-    if not found:
+    trained(found)
+    return found
+
+
+def trained(groups):
+    """Return the parameters of each group that are trained now: a list of dicts."""
+    found = [{n: p for n, p in group.items() if p.requires_grad} for group in groups.values()]
+    if not any(found):
         check.reject("model", "without a parameter to train", "one that the optimizer trains")
     return found

@@ -14,7 +14,7 @@ from batchscaling.noise import (
     two_batch_estimates,
 )
 from batchscaling.practice.geometry import geometry_of
-from batchscaling.practice.groups import groups_of
+from batchscaling.practice.groups import groups_of, trained
 from batchscaling.practice.kept import is_out_of_memory
 from batchscaling.practice.probe import GRADIENTS, example_products
 from batchscaling.practice.reading import nothing, read
@@ -42,14 +42,17 @@ class NoiseMeter:
     `two_batch_estimates` makes trace and signal. The sum is what ``param.grad`` holds.
 
     The training itself does not change, to the last bit. A step whose gradients are not finite, or
-    which has one part only, is left out, and counted as such.
+    which has one part only, is left out, and counted as such. Hooks of your own that change
+    gradients must be there before the meter is made, or it sees the parts without them.
 
     Parameters
     ----------
     model : torch.nn.Module
-        With a `DistributedDataParallel`, each process's gradients count before they are averaged:
-        they are parts, too, so that one backward pass a step is enough. Pass the wrapped model,
-        after wrapping it. Every process must call `step`.
+        Its parameters that are trained now are measured. One that is frozen later counts as without
+        a gradient; for one that is trained only later, make a new meter. With a
+        `DistributedDataParallel`, each process's gradients count before they are averaged: they are
+        parts, too, so that one backward pass a step is enough. Pass the wrapped model, after
+        wrapping it. Every process must call `step`.
     optimizer : torch.optim.Optimizer, optional
         If given, only the parameters that it updates count.
     geometry : {"euclidean", "adam", "sign"}
@@ -109,33 +112,40 @@ class NoiseMeter:
         self._is_closed = False
         self._waiting = []
 
-    def step(self, part_size):
+    def step(self, part_size, *, by_size=False):
         """Take note of a step: call it right after the last backward pass.
 
         That is before `GradScaler.unscale_`, before gradients are clipped, and before the
         optimizer's step. A step is left out where ``param.grad`` is not the sum of the gradients
         since the last call, be it that they were changed, not set to zero, or that a call is
-        missing. One small parameter is looked at; with a `DistributedDataParallel` none is.
+        missing. One small parameter is looked at; with a `DistributedDataParallel` none is. A step
+        is left out, too, if it has more than 1024 parts, or if with reentrant checkpoints it is not
+        clear what the parts are.
 
         Parameters
         ----------
         part_size : int or sequence of int
-            Examples in each part, or in each of them in turn. The losses of parts are means, and
-            all parts weigh alike.
+            Examples in each part, or in each of them in turn. The losses of parts are means.
+        by_size : bool
+            Whether the loss of each part was multiplied with its share of the examples, its size
+            over their sum, so that ``param.grad`` is the mean over all of them. If not, all parts
+            weigh alike, each one over their number. Processes weigh alike.
 
         Raises
         ------
         ValueError
-            If a size is less than 1, or there are more or fewer sizes than parts.
+            If a size is less than 1, there are more or fewer sizes than parts, or `by_size` is
+            neither true nor false.
         """
         sizes = check.integers("part_size", part_size, 1, 2**53)
+        by_size = check.flag("by_size", by_size)
         self._seen += 1
         if self._taps.active:
             parts = self._taps.parts
-            if sizes.ndim and sizes.shape != (parts,):
+            if sizes.ndim and parts is not None and sizes.shape != (parts,):
                 found = f"an array of shape {sizes.shape}"
                 check.reject("part_size", found, f"a number, or one for each of {parts} parts")
-            self._waiting.append(self._norms(parts, float(np.mean(1 / sizes))))
+            self._waiting.append(self._row(sizes if parts else np.ones(1), by_size))
         if len(self._waiting) == _AT_ONCE:
             self._catch_up()
         self._taps.start(active=self._seen % self._every == 0 and not self._is_closed)
@@ -174,18 +184,21 @@ class NoiseMeter:
         """Measure at once, by the gradients of single examples; `estimate` does not change.
 
         Batch normalisation uses its running statistics, since an example alone has none; dropout
-        drops as in training. Parameters, buffers, gradients, modes, optimizer and random numbers
-        are as before afterwards.
+        drops as in training. Parameters, buffers, gradients, modes, optimizer and random numbers of
+        torch, Python and numpy are as before afterwards; so are other attributes of modules, with
+        what their lists and dicts hold. Parameters that are frozen now do not count.
 
         Parameters
         ----------
         loss : callable
             ``loss(outputs, labels)`` is the mean over a batch, such as
-            `torch.nn.functional.cross_entropy`.
+            `torch.nn.functional.cross_entropy`. It sees the network by its outputs only: a penalty
+            on parameters belongs into the optimizer.
         inputs, labels : torch.Tensor, shape (n, ...)
             Independent examples, n at least 3.
         chunk : int
-            Examples whose gradients are kept at a time.
+            Examples whose gradients are kept at a time. One, whatever is given, where the network
+            draws random numbers of Python or numpy: examples of one chunk would share them.
         confidence : float
             Between 0 and 1.
 
@@ -197,8 +210,9 @@ class NoiseMeter:
         ------
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
-            geometry is ``"sign"``, the gradients of a chunk do not fit into memory, or the model
-            has batch normalisation without running statistics, or does not work under
+            geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs,
+            the gradients of a chunk do not fit into memory, or the model has no parameter to train
+            now, or batch normalisation without running statistics, or does not work under
             ``torch.func.vmap``.
         """
         batch = _check_batch(inputs, labels)
@@ -206,7 +220,7 @@ class NoiseMeter:
         confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
         if self._geometry.order != 2:
             check.reject("geometry", "sign", "'euclidean' or 'adam', for a probe")
-        groups = list(self._groups.values())
+        groups = trained(self._groups)
         if not any(self._geometry.knows(param) for group in groups for param in group.values()):
             return nothing(0, len(inputs), "the optimizer has made no step", self._groups)
         try:
@@ -223,20 +237,26 @@ class NoiseMeter:
         return replace(reading, taken=GRADIENTS * len(inputs))
 
     def close(self):
-        """Take the meter off the network."""
+        """Take the meter off the network, as happens when nothing refers to it any more."""
         self._is_closed = True
         self._taps.start(active=False)
 
-    def _norms(self, parts, inverse):
-        """Return one row for a step: parts, sum of one over their sizes, both kinds of norms.
+    def _row(self, sizes, by_size):
+        r"""Return one row for a step, from which `_catch_up` makes estimates.
 
-        The norms of the parts are added up; processes add theirs, too.
+        With shares :math:`w_k` of the parts, and their gradients :math:`w_k g_k`, the average
+        :math:`\sum w_k |g_k|^2` is that of a batch size of one over :math:`\sum w_k/n_k`, and their
+        sum that of one over :math:`\sum w_k^2/n_k`. The row is the number of processes, both sums,
+        both kinds of norms. All but the last are added up over processes.
         """
         norms = self._taps.norms()
         if self._scaler is not None:
             norms = norms / self._scaler.scale(norms.new_ones(())) ** 2
-        counts = norms.new_tensor([parts, parts * inverse])
-        shared = torch.cat([counts, parts**2 * norms[:-1].sum(0)])
+        sizes = np.broadcast_to(sizes, len(norms) - 1)
+        shares = sizes / sizes.sum() if by_size else np.full(len(sizes), 1 / len(sizes))
+        counts = norms.new_tensor([1, np.sum(shares / sizes), np.sum(shares**2 / sizes)])
+        averages = (norms[:-1] / norms.new_tensor(shares)[:, None]).sum(0)
+        shared = torch.cat([counts, averages])
         if self._is_shared:
             torch.distributed.all_reduce(shared, group=self._process_group)
         return torch.cat([shared, norms[-1]])
@@ -246,12 +266,12 @@ class NoiseMeter:
         rows = torch.stack(self._waiting).cpu().double().numpy() if self._waiting else []
         self._waiting = []
         for row in rows:
-            parts, inverses, small, large = row[0], row[1], *np.split(row[2:], 2)
-            if parts < 2 or not np.isfinite(row).all():
+            processes, norms, norm = row[0], *np.split(row[3:], 2)
+            small, large = processes / row[1], processes**2 / row[2]
+            if not (small < large and np.isfinite(row).all()):
                 self._left_out += 1
                 continue
-            size = parts / inverses
-            estimates = two_batch_estimates(small / parts, large, size, parts * size)
+            estimates = two_batch_estimates(norms / processes, norm, small, large)
             self._running = self._running.update(*estimates)
 
     def _reading(self, rows, *counts):

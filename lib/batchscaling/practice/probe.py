@@ -1,7 +1,8 @@
 """Gradients of single examples of any module, in the geometry of a meter."""
 
+import random
+from collections import OrderedDict
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from batchscaling import _validation as check
+from batchscaling.practice.geometry import as_real
+from batchscaling.practice.kept import random_states_kept
 from batchscaling.training.models.module import places
 
 GRADIENTS = 2
@@ -18,7 +21,8 @@ GRADIENTS = 2
 def example_products(module, groups, geometry, loss, batch, chunk):
     """Return the products of gradients that `per_example_estimate` takes.
 
-    Gradients are made in chunks, twice, and never kept all.
+    Gradients are made in chunks, twice, and never kept all. Where random numbers of Python or
+    numpy are drawn, a chunk is one example.
 
     Parameters
     ----------
@@ -37,25 +41,30 @@ def example_products(module, groups, geometry, loss, batch, chunk):
     groups = [{n: p for n, p in group.items() if geometry.knows(p)} for group in groups]
     every = {name: p for group in groups for name, p in group.items()}
     weights = {name: geometry.weight(p) for name, p in every.items()}
-    chunks = list(zip(*(part.split(chunk) for part in batch), strict=True))
-    each = _each_gradient(module, every, loss)
+    single = _single(module, every, loss)
+    each = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
+    values = {name: param.detach() for name, param in every.items()}
 
     def gradients():
         """Yield those of each chunk; all random numbers are the same at each call."""
-        with _random_numbers_put_back(module):
-            for some in chunks:
-                rows = each(*some)
+        with random_states_kept():
+            for some in zip(*(part.split(chunk) for part in batch), strict=True):
+                rows = each(values, *some)
                 yield {name: _weighted(g, weights[name]) for name, g in rows.items()}
 
-    with _batch_norm_frozen(module):
+    with torch.no_grad(), _attributes_kept(module, loss):
+        _freeze_batch_norm(module)
+        with random_states_kept():
+            if _check_alone(single, every, batch):
+                chunk = 1  # examples of one chunk would share the numbers
         sums = [{name: g.sum(0) for name, g in some.items()} for some in gradients()]
         mean = {name: sum(some[name] for some in sums) / len(batch[0]) for name in every}
         parts = [_products(groups, some, mean) for some in gradients()]
     return np.concatenate(parts, axis=-1)
 
 
-def _each_gradient(module, params, loss):
-    """Return the function that gives each example's gradient, as a dict of rows."""
+def _single(module, params, loss):
+    """Return the loss of one example as a function of the parameters."""
     tensor_at = dict(places(module))
 
     def single(changed, example, label):
@@ -67,11 +76,38 @@ def _each_gradient(module, params, loss):
         outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
         return loss(outputs, label[None])
 
-    each = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
-    return partial(each, {name: param.detach() for name, param in params.items()})
+    return single
+
+
+def _check_alone(single, params, batch):
+    """Check that the loss sees parameters by the outputs only; a probe would miss all else.
+
+    Returns
+    -------
+    bool
+        Whether the loss of one example draws random numbers of Python or numpy.
+    """
+    before = _other_random_states()
+    with torch.inference_mode(False), torch.enable_grad():
+        values = {name: param.detach().clone() for name, param in params.items()}
+        value = single(values, *(part[0].clone() for part in batch))
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            tensors = list(params.values())
+            slopes = torch.autograd.grad(value.sum(), tensors, allow_unused=True)
+            for name, slope in zip(params, slopes):
+                if slope is not None:
+                    found = f"one that depends on {name!r} otherwise than by the outputs"
+                    check.reject("loss", found, "one that sees the network by its outputs only")
+    return before != _other_random_states()
+
+
+def _other_random_states():
+    numpys = np.random.get_state()
+    return random.getstate(), numpys[1].tolist(), numpys[2:]
 
 
 def _weighted(rows, weight):
+    rows = as_real(rows)
     return (rows if weight is None else rows * weight).flatten(1).double()
 
 
@@ -87,26 +123,30 @@ def _products(groups, rows, mean):
 
 
 @contextmanager
-def _random_numbers_put_back(module):
-    cuda = {p.device.index for p in module.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=cuda):
+def _attributes_kept(module, loss):
+    """Put back the attributes of modules, what lists and dicts hold, and buffers of the loss."""
+    of_loss = list(loss.modules()) if isinstance(loss, torch.nn.Module) else []
+    kept = []
+    for layer in (*module.modules(), *of_loss):
+        for held in (vars(layer), *vars(layer).values()):
+            if type(held) in (dict, OrderedDict, list):
+                kept.append((held, held.copy()))
+    buffers = [(buffer, buffer.clone()) for part in of_loss for buffer in part.buffers(False)]
+    try:
         yield
+    finally:
+        for held, before in kept:
+            held.clear()
+            (held.extend if isinstance(held, list) else held.update)(before)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
-@contextmanager
-def _batch_norm_frozen(module):
+def _freeze_batch_norm(module):
     """Let layers that gather statistics of a batch use those that they have."""
-    changed = []
     for name, layer in module.named_modules():
         if isinstance(layer, _BatchNorm) and layer.running_mean is None:
             allowed = "one whose examples do not meet"
             check.reject("model", f"with batch statistics in the layer {name!r}", allowed)
-        if isinstance(layer, _NormBase) and layer.running_mean is not None and layer.training:
-            changed.append(layer)
-    for layer in changed:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in changed:
-            layer.training = True
+        if isinstance(layer, _NormBase) and layer.running_mean is not None:
+            layer.training = False

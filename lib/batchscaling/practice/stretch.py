@@ -60,6 +60,7 @@ def stretch(model, loss, examples, optimizer, *, batch_size, probed, most, confi
     walk = _Walk(model, loss, examples, optimizer, min(batch_size, examples.count), seed)
     geometry = "adam" if "betas" in optimizer.defaults else "euclidean"
     meter = NoiseMeter(model, optimizer, geometry=geometry)
+    meter.close()  # a probe needs none of its hooks
     size, taken = max(FEWEST, min(probed, examples.count)) // STATES, 0
     while True:
         readings = [meter.probe(loss, *walk.on(size), confidence=confidence) for _ in range(STATES)]
