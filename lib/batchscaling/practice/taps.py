@@ -76,9 +76,10 @@ class Taps:
         self.active = active
         for tap in self._taps:
             tap.start(active=active)
-        trained = [tap for tap in self._taps if tap.param.requires_grad]
-        if active and self._watch and trained:
-            min(trained, key=lambda tap: tap.param.numel()).watch = True
+        if active and self._watch:
+            trained = [tap for tap in self._taps if tap.param.requires_grad]
+            for tap in sorted(trained, key=lambda tap: tap.param.numel())[:1]:
+                tap.watch = True
 
 
 class _Tap:
