@@ -299,6 +299,35 @@ def test_json_and_page_hold_the_same():
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (16, 32, "nothing lost up to 16, something from 32 on"),
+        (16, None, "nothing lost up to 16"),
+        (None, 32, "something from 32 on"),
+    ],
+)
+def test_the_page_says_what_branches_show(low, high, words):
+    page = combined(8, SPEED, NOISE, branches(low, high), {}, price=0.0, **SGD).to_html()
+    assert f"Branches: {words}</li>" in page
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_hyperparameters_of_any_kind_of_number(kind):
+    model, data, _ = awkward(torch.optim.SGD)
+    if kind == "sgd":
+        some = {"momentum": np.float32(0.5), "weight_decay": torch.tensor(0.25)}
+        optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.01), **some)
+    else:
+        betas = torch.tensor(0.5), torch.tensor(0.75)
+        some = {"betas": betas, "weight_decay": np.float64(0.25), "foreach": False}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, **some)
+    advice = advise(model, cross_entropy, data, optimizer, batch_size=8, layers=[])
+    hyper = json.loads(advice.to_json())["hyper"]
+    assert 0.5 in hyper.values() and 0.25 in hyper.values()
+    assert "cannot tell" in advice.to_html()
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"batch_size": 0}, "batch_size is 0"),

@@ -351,3 +351,14 @@ def test_the_ends_are_the_last_kept_and_the_first_lost(verdicts, ends):
     found = concluded(sizes, [(0, 0, 0)] * len(verdicts), verdicts, 0.2)
     assert (found.low, found.high) == ends
     assert (found.reason is None) == (ends != (None, None))
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**70])
+def test_any_seed_is_a_seed(seed):
+    model, data, sgd = awkward(torch.optim.SGD)
+    sgd.param_groups[0]["lr"] = 0.1
+    options = {"batch_size": 8, "steps": 8, "repeats": 3, "factors": (2,), "evaluated": 200}
+    one, same, other = (
+        branch(model, cross_entropy, data, sgd, seed=s, **options) for s in (seed, seed, seed + 1)
+    )
+    assert one.lost == same.lost != other.lost

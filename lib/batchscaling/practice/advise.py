@@ -120,10 +120,11 @@ def _hyper(optimizer):
     hyper = {"lr": float(group["lr"])}
     method = "adam" if "betas" in group else "sgd"
     if method == "adam":
-        hyper["beta1"], hyper["beta2"] = group["betas"]
+        hyper["beta1"], hyper["beta2"] = map(float, group["betas"])
     elif group["momentum"]:
-        hyper["momentum"] = group["momentum"]
+        hyper["momentum"] = float(group["momentum"])
     if group.get("weight_decay"):
         decoupled = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
-        hyper["decoupled_weight_decay" if decoupled else "weight_decay"] = group["weight_decay"]
+        name = "decoupled_weight_decay" if decoupled else "weight_decay"
+        hyper[name] = float(group["weight_decay"])
     return method, hyper

@@ -278,6 +278,6 @@ def _check_factors(factors):
 
 
 def _seed_all(seed):
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**32)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)

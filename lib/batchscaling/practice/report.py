@@ -71,8 +71,10 @@ def _layers(advice):
     if noise is not None:
         lines.append("Noise scale: " + _reading(noise, ("batch_size", "low", "high")))
     if branches is not None:
-        ends = f"nothing lost up to {branches['low']}, something from {branches['high']} on"
-        lines.append("Branches: " + (branches["reason"] or ends))
+        low, high = branches["low"], branches["high"]
+        ends = [] if low is None else [f"nothing lost up to {low}"]
+        ends += [] if high is None else [f"something from {high} on"]
+        lines.append("Branches: " + (branches["reason"] or ", ".join(ends)))
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>What was measured</h2><ul>{items}</ul>"
 
