@@ -103,16 +103,28 @@ def rate(network, model, data, batch_size, trials, steps):
     return 1e6 * np.median(ours), 1e6 * np.median(loops), ratio
 
 
-def compiled_rate(model, data, batch_size, trials, steps):
-    """Return microseconds of a trial's step in a compiled program, a median, without compiling."""
+def compiled_turns(model, data, batch_size, trials, steps):
+    """Yield microseconds of a trial's step in a compiled program, without compiling, each turn."""
     rates = torch.logspace(-3, -2, trials)
     program = Program(data, model, heavy_ball, Pieces(AT_ONCE, model.ghost_size), compiled=True)
     hyper = {"lr": rates, "momentum": torch.full_like(rates, 0.5)}
     program.start(np.zeros(trials, int), hyper, batch_size)
-    ends = [1, *range(1 + steps, 2 + TURNS * steps, steps)]
     with kept_memory(), tqdm(disable=True) as bar:
-        times = [time.perf_counter() for _ in program.visit(ends, bar)]
-    return 1e6 * np.median(np.diff(times)) / steps / trials
+        visits = program.visit([1, *range(1 + steps, 2 + TURNS * steps, steps)], bar)
+        next(visits)
+        for _ in range(TURNS):
+            yield 1e6 * seconds(lambda: next(visits)) / steps / trials
+
+
+def compiled_rates(task, batch_size, trials, steps):
+    """Return microseconds of a compiled trial's step, of that in JAX, and the ratio, medians."""
+    ours = compiled_turns(*task, batch_size, trials, steps)
+    if not bench_jax.found():
+        return np.median(list(ours)), np.nan, np.nan
+    with bench_jax.one_core():
+        pairs = list(zip(ours, bench_jax.turns(batch_size, trials), strict=False))
+    ours, others = np.transpose(pairs)
+    return np.median(ours), np.median(others), np.median(others / ours)
 
 
 def workers_rate(workers=16, local=16, every=8, steps=160):
@@ -178,9 +190,8 @@ def main():
         task = mlp([64, 64, 10]), digits(), batch_size, trials, steps
         name = f"digits MLP, {trials} trials, B = {batch_size:4}"
         print(f"{name}:  %7.1f %8.1f %6.2f x" % rate(ordinary_mlp(), *task))
-        print(f"  compiled:  {compiled_rate(*task):25.1f}")
-        if bench_jax.found():
-            print(f"  compiled, in JAX:  {bench_jax.rate(batch_size, trials):17.1f}")
+        row = compiled_rates(task[:2], batch_size, trials, steps)
+        print("  compiled, the same in JAX, ratio:  {:22.1f} {:8.1f} {:6.2f} x".format(*row))
     for size, filters, units, trials in ((14, (8, 16), 64, 24), (28, (32, 64), 1024, 8)):
         model, network = (
             simple_cnn(size, filters=filters, units=units),

@@ -156,9 +156,10 @@ class Program:
 
     def step(self, step):
         """Take a step, counted from 0."""
-        hyper = self.rows.hyper
-        factor = self.schedule.factor(step, hyper)
-        now = hyper | {name: hyper[name] * factor for name in SCHEDULED if name in hyper}
+        hyper = now = self.rows.hyper
+        if self.schedule is not constant:
+            factor = self.schedule.factor(step, hyper)
+            now = hyper | {name: hyper[name] * factor for name in SCHEDULED if name in hyper}
         looks = self._looks(step)
         batch = self._batch(looks)
         # The workers of a trial go through together.

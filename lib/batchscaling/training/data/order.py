@@ -118,19 +118,17 @@ class Streams:
             with the trials as first axis. Where all trials have one seed, they are views of the
             same numbers.
         """
-        drawn = [self._next(seed, names) for seed in self._batches]
-        return tree_map(lambda *parts: self._of_trials(parts, device), *drawn)
+        indices = [next(stream) for stream in self._batches.values()]
+        found = {"index": self._of_trials(indices, device)}
+        for name in names:
+            draw, rngs = self._draws[name]
+            pairs = zip(self._batches, indices, strict=True)
+            drawn = [draw(rngs[seed], len(index)) for seed, index in pairs]
+            found[name] = tree_map(lambda *parts: self._of_trials(parts, device), *drawn)
+        return found
 
     def _of_trials(self, parts, device):
         """Return each trial's numbers from those of each seed."""
         if len(parts) == 1:
             return parts[0].to(device).expand(len(self._which), *parts[0].shape)
         return torch.stack(parts).to(device)[self._which]
-
-    def _next(self, seed, names):
-        index = next(self._batches[seed])
-        drawn = {"index": index}
-        for name in names:
-            draw, rngs = self._draws[name]
-            drawn[name] = draw(rngs[seed], len(index))
-        return drawn
