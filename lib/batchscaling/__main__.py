@@ -1,6 +1,7 @@
 """Command line: ``batchscaling data``, ``sweep``, ``results``, ``advise`` and more."""
 
 import argparse
+import inspect
 import os
 import sys
 import warnings
@@ -229,13 +230,22 @@ def _refuse_others(cells, task):
 
 def _advise(options):
     from batchscaling.practice import advise
-    from batchscaling.training.references import resolved
+    from batchscaling.training.references import call, resolved
 
+    for name in ("html", "json"):
+        _check_writable(name, getattr(options, name))
+    allowed = "a function that returns a dict of arguments of advise"
     *_, setup = resolved("setup", options.setup)
-    arguments = setup() if callable(setup) else None
+    arguments = call("setup", options.setup, setup) if callable(setup) else None
     if not isinstance(arguments, dict):
-        check.reject("setup", options.setup, "a function that returns a dict of arguments")
-    advice = advise(**arguments, **({"layers": options.layers} if options.layers else {}))
+        check.reject("setup", options.setup, allowed)
+    if options.layers:
+        arguments = arguments | {"layers": options.layers}
+    try:
+        inspect.signature(advise).bind(**arguments)
+    except TypeError as error:
+        check.reject("setup", options.setup, f"{allowed} ({error})")
+    advice = advise(**arguments)
     print(advice)
     for moved in advice.transfer() if advice.batch_size else ():
         print(f"{moved.name} {moved.value:.4g} -> {moved.moved:.4g}  ({moved.rule})")
@@ -244,6 +254,12 @@ def _advise(options):
     for path, text in ((options.html, advice.to_html), (options.json, advice.to_json)):
         if path:
             path.write_text(text(), "utf-8")
+
+
+def _check_writable(name, path):
+    """Check that a file can be written, before the work whose result it is to hold."""
+    if path and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        check.reject(name, str(path), "a file that can be written, in a folder that exists")
 
 
 def _plot(cells, measure, path):

@@ -272,7 +272,7 @@ def test_a_branch_that_diverges_has_lost(quadratic):
     [
         ({"data": (torch.empty(0, 5), torch.empty(0))}, "data is 'without examples'"),
         ({"data": (torch.ones(3, 5), torch.ones(4))}, r"data is 'a tuple of \[\(3, 5\), \(4,\)\]'"),
-        ({"data": Stream()}, "data is 'Stream'; allowed: inputs and labels"),
+        ({"data": Stream()}, "data is 'Stream'; allowed: a tensor of inputs"),
         ({"data": [5]}, "data is .a list of"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 64}, "batch_size times the largest of factors is 1024"),

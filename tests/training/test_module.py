@@ -211,6 +211,9 @@ def frozen_whole():
 ONE = build()
 BAD = {
     "no function": (3, "build is 3"),
+    "a module": (ONE, "allowed: a function without arguments that returns a new module"),
+    "a class with arguments": (nn.Linear, "allowed: a function without arguments"),
+    "arguments": (lambda width: nn.Linear(width, 2), "such as lambda: nn.Linear(3, 2)"),
     "no module": (lambda: 3, "build is 'of a int'"),
     "one module": (lambda: ONE, "build is 'of one module again"),
     "batch norm": (

@@ -1,11 +1,15 @@
 """What `advise` found out, put together. Needs no torch."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from batchscaling import _validation as check
 from batchscaling.practice import predict
+from batchscaling.practice.paired import NO_MEMORY
+from batchscaling.practice.reading import NoiseReading
 from batchscaling.practice.report import page
 
 _SIZES = 2 ** np.arange(0, 21)
@@ -34,7 +38,9 @@ class Advice:
         Why a layer has no result.
     method : {"sgd", "adam"}
     hyper : dict of str to float
-        Of the optimizer.
+        Of the optimizer's first group of parameters.
+    others : dict of int to dict
+        The same of further groups that differ from the first, by their numbers from 1 on.
     steps : float
         Of the run, or 1.
     price : float
@@ -53,6 +59,7 @@ class Advice:
     failed: dict
     method: str
     hyper: dict = field(repr=False)
+    others: dict = field(default_factory=dict, repr=False)
     steps: float = 1.0
     price: float = 1.0
 
@@ -82,6 +89,9 @@ class Advice:
     def transfer(self, to=None):
         """Return the hyperparameters at another batch size, a `Moved` for each.
 
+        Those of further groups of parameters follow, where they differ from the first; their names
+        say so, as in ``"lr of group 1"``.
+
         Parameters
         ----------
         to : int, optional
@@ -94,7 +104,12 @@ class Advice:
         """
         to = self.batch_size if to is None else to
         scale = None if self.noise is None else self.noise.batch_size
-        return predict.transfer(self.method, self.hyper, self.used, to, scale=scale)
+        where = self.used, to
+        found = predict.transfer(self.method, self.hyper, *where, scale=scale)
+        for number, hyper in self.others.items():
+            moved = predict.transfer(self.method, hyper, *where, scale=scale)
+            found += [replace(one, name=f"{one.name} of group {number}") for one in moved]
+        return found
 
     def warm_up(self, examples, readings):
         """Return batch sizes over a run, from readings of its noise along the way.
@@ -113,7 +128,22 @@ class Advice:
         list of tuple of int
             Examples from which on, and the batch size: the run's own, doubled as often as the low
             end of the readings allows.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many readings as examples, or one of them is none.
         """
+        examples = check.array("examples", examples, nonnegative=True)
+        is_sequence = isinstance(readings, Sequence)
+        if not is_sequence or not all(isinstance(one, NoiseReading) for one in readings):
+            check.reject("readings", readings, "a sequence of NoiseReading")
+        if len(readings) != len(examples):
+            found, allowed = (
+                f"a sequence of {len(readings)}",
+                f"as many as examples, {len(examples)}",
+            )
+            check.reject("readings", found, allowed)
         pairs = zip(examples, readings, strict=True)
         known = [(seen, r.low) for seen, r in pairs if r.batch_size is not None]
         if not known:
@@ -163,8 +193,11 @@ def combined(used, throughput, noise, branches, failed, **more):
         reason = "the noise scale: twice the fewest steps, and twice the fewest examples"
     elif checked:
         low = branches.low or used
-        high = branches.high or branches.batch_sizes[-1]
-        three, reason = [low, low, high], "branches lose nothing up to there"
+        tried = zip(branches.batch_sizes, branches.verdicts, strict=True)
+        fit = [size for size, verdict in tried if verdict != NO_MEMORY]
+        three, reason = [low, low, branches.high or fit[-1]], "branches lose nothing up to there"
+        if len(fit) < len(branches.batch_sizes):
+            reason += f"; {branches.batch_sizes[-1]} does not fit into memory"
     if known and (more["hyper"].get("momentum") or more["hyper"].get("beta1")):
         reason += "; momentum may let larger ones be as good, which a noise scale does not know"
     disagreements = []

@@ -1,13 +1,18 @@
 """Advice on the batch size of a run: throughput, noise scale and branches, from cheap to dear."""
 
+from collections.abc import Iterable, Mapping
+from functools import partial
+
 from batchscaling import _validation as check
 from batchscaling._errors import InputError
 from batchscaling.practice.advice import combined
-from batchscaling.practice.branch import branch
+from batchscaling.practice.branch import branch, check_options
 from batchscaling.practice.examples import Examples
-from batchscaling.practice.kept import check_network, random_states_kept
+from batchscaling.practice.kept import check_network, is_decoupled
+from batchscaling.practice.losses import check_loss
 from batchscaling.practice.stretch import FEWEST, stretch
 from batchscaling.practice.throughput import throughput
+from batchscaling.practice.trial import tried
 
 LAYERS = ("throughput", "noise", "branches")
 _LARGEST = 4096  # batch size that is timed
@@ -49,7 +54,7 @@ def advise(
     batch_size : int
         Of the run.
     layers : sequence of str
-        Of ``"throughput"``, ``"noise"`` and ``"branches"``.
+        Of ``"throughput"``, ``"noise"`` and ``"branches"``, in any order.
     probed : int
         Examples whose gradients are taken first; all where there are fewer.
     steps : float
@@ -61,7 +66,8 @@ def advise(
     seed : int
         Of the examples.
     branches : dict, optional
-        Options of `branch`.
+        Options of `branch`: ``factors``, ``steps``, ``repeats``, ``evaluated``, ``tolerance``, and
+        ``confidence`` and ``seed`` where they are to be others.
 
     Returns
     -------
@@ -72,59 +78,67 @@ def advise(
     Raises
     ------
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or a step of the run fails.
     """
     check_network(model, optimizer)
+    check_loss(loss)
     batch_size = check.integer("batch_size", batch_size, 1)
     probed, seed = check.integer("probed", probed, FEWEST), check.integer("seed", seed, 0)
     steps, price = check.positive("steps", steps), check.nonnegative("price", price)
-    layers = [check.one_of("layers", layer, LAYERS) for layer in layers]
+    common = check_options(confidence=confidence, seed=seed)
+    layers, options = _check_layers(layers), common | _check_branches(branches)
     examples = Examples(data, next(model.parameters()).device)
-
-    def measure_branches():
-        options = {"seed": seed, "confidence": confidence, **(branches or {})}
-        return branch(model, loss, data, optimizer, batch_size=batch_size, **options)
-
+    run = model, loss, examples, optimizer
     work = {
-        "throughput": lambda: throughput(
-            model, loss, examples, optimizer, largest=min(_LARGEST, examples.count)
-        ),
-        "noise": lambda: stretch(
-            model,
-            loss,
-            examples,
-            optimizer,
+        "throughput": partial(throughput, *run, largest=min(_LARGEST, examples.count)),
+        "noise": partial(
+            stretch,
+            *run,
             batch_size=batch_size,
             probed=probed,
             most=_GROWN * probed if steps == 1 else _SHARE * steps * batch_size,
-            confidence=confidence,
-            seed=seed,
+            **common,
         ),
-        "branches": measure_branches,
+        "branches": partial(branch, model, loss, data, optimizer, batch_size=batch_size, **options),
     }
     found, failed = dict.fromkeys(LAYERS), {}
-    with random_states_kept():
+    with tried(model, optimizer, loss, examples, batch_size):
         for layer in layers:
             try:
                 found[layer] = work[layer]()
             except InputError as error:
                 failed[layer] = str(error)
-    method, hyper = _hyper(optimizer)
-    more = {"method": method, "hyper": hyper, "steps": steps, "price": price}
+    hyper, *others = (_hyper(optimizer, group) for group in optimizer.param_groups)
+    others = {number: other for number, other in enumerate(others, 1) if other != hyper}
+    method = "adam" if "betas" in optimizer.param_groups[0] else "sgd"
+    more = {"method": method, "hyper": hyper, "others": others, "steps": steps, "price": price}
     return combined(batch_size, *found.values(), failed, **more)
 
 
-def _hyper(optimizer):
-    """Return the method, and the hyperparameters of the first group."""
-    group = optimizer.param_groups[0]
+def _check_layers(layers):
+    """Return the layers in their order, from cheap to dear."""
+    allowed = f"a sequence of some of {LAYERS}"
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        check.reject("layers", layers, allowed)
+    asked = [check.one_of("layers", layer, LAYERS) for layer in layers]
+    return [layer for layer in LAYERS if layer in asked]
+
+
+def _check_branches(branches):
+    if branches is not None and not isinstance(branches, Mapping):
+        check.reject("branches", branches, "a dict of options of branch, or None")
+    return check_options(**(branches or {}))
+
+
+def _hyper(optimizer, group):
+    """Return the hyperparameters of a group of parameters."""
     hyper = {"lr": float(group["lr"])}
-    method = "adam" if "betas" in group else "sgd"
-    if method == "adam":
+    if "betas" in group:
         hyper["beta1"], hyper["beta2"] = map(float, group["betas"])
     elif group["momentum"]:
         hyper["momentum"] = float(group["momentum"])
     if group.get("weight_decay"):
-        decoupled = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
+        decoupled = is_decoupled(optimizer, group)
         name = "decoupled_weight_decay" if decoupled else "weight_decay"
         hyper[name] = float(group["weight_decay"])
-    return method, hyper
+    return hyper

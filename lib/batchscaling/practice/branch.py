@@ -1,6 +1,7 @@
 """The branched check: short runs from one state, with batches of several sizes."""
 
 import random
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -8,15 +9,12 @@ import torch
 
 from batchscaling import _validation as check
 from batchscaling.practice.examples import Examples
-from batchscaling.practice.kept import (
-    check_network,
-    copied,
-    gradient,
-    is_out_of_memory,
-    random_states_kept,
-)
+from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled
+from batchscaling.practice.losses import check_loss, value
+from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
+from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
 _MOMENTS = 4  # batches of the largest size whose squares Adam's average is scaled by
@@ -41,14 +39,16 @@ def branch(
 
     From the state of model and optimizer, branches train with k times the batch, on the same
     examples in the same order, and so with a k-th of the steps. For SGD the rate is multiplied by
-    k, for Adam by the root of k, with both betas to the power of k. At the end of the window their
+    k, for Adam by the root of k, with both betas to the power of k; weight decay apart from the
+    gradient, as AdamW's, by k over the factor of the rate. At the end of the window their
     losses are compared, on examples that are the same for all. `lost_share` says what a branch
     loses of the run's progress; repetitions have other examples. The check ends at the first
     batch size at which something is lost.
 
     All runs are of copies: model, optimizer, data loader and random numbers are as before
-    afterwards, also after an error. Dropout and batch normalisation are in the mode of training,
-    also where losses are compared; random numbers are common to all branches.
+    afterwards, also after an error, and so is a loss that is a `torch.nn.Module`. A model in the
+    mode of evaluation is put into that of training; else each layer stays in its own, also where
+    losses are compared. Random numbers are common to all branches.
 
     Adam's running averages of squares belong to its batch size. Those of a branch are multiplied,
     tensor by tensor, with the ratio of the squares that gradients of both batch sizes have at the
@@ -59,9 +59,10 @@ def branch(
     model : torch.nn.Module
         As it is in training. Gradients are not clipped, and there is no mixed precision.
     loss : callable
-        ``loss(outputs, labels)`` is the mean over a batch.
+        ``loss(outputs, labels)`` is the mean over a batch. It sees the model by its outputs only,
+        unless it is a `torch.nn.Module` that holds it.
     data : pair of torch.Tensor, Dataset or DataLoader
-        Inputs and labels.
+        Inputs and labels; of a loader its data set and its ``collate_fn``.
     optimizer : torch.optim.Optimizer
         SGD, or Adam or a relative of it, of parameters of `model`, in the state that training is
         in.
@@ -92,8 +93,8 @@ def branch(
     Raises
     ------
     ValueError
-        If an argument is out of its range, the model cannot be copied, the run's own batches do
-        not fit into memory, or its loss is not finite.
+        If an argument is out of its range, the model cannot be copied, the run's own batches fail
+        or do not fit into memory, or its loss is not finite.
 
     References
     ----------
@@ -101,18 +102,23 @@ def branch(
     Malladi et al., "On the SDEs and scaling rules for adaptive gradient algorithms", 2022.
     """
     check_network(model, optimizer)
-    factors = _check_factors(factors)
+    check_loss(loss)
     batch_size = check.integer("batch_size", batch_size, 1)
-    steps, repeats = check.integer("steps", steps, 1), check.integer("repeats", repeats, 3)
-    tolerance, seed = check.positive("tolerance", tolerance), check.integer("seed", seed, 0)
+    options = check_options(
+        factors=factors,
+        steps=steps,
+        repeats=repeats,
+        evaluated=evaluated,
+        tolerance=tolerance,
+        confidence=confidence,
+        seed=seed,
+    )
+    factors, tolerance = options["factors"], options["tolerance"]
     examples = Examples(data, next(model.parameters()).device)
     largest = batch_size * factors[-1]
     check.integer("batch_size times the largest of factors", largest, 1, examples.count)
-    chunks = max(1, min(check.integer("evaluated", evaluated, 1), examples.count) // batch_size)
-    runs = _Runs(
-        model, optimizer, loss, examples, batch_size, factors, steps, chunks, repeats, seed
-    )
-    with random_states_kept():
+    with tried(model, optimizer, loss, examples, batch_size):
+        runs = _Runs((model, optimizer, loss), examples, batch_size, options)
         start, base = runs.losses(0), runs.losses(1)
         if not (np.isfinite(start).all() and np.isfinite(base).all()):
             check.reject("loss", "not finite", "finite numbers at the run's own batch size")
@@ -121,7 +127,7 @@ def branch(
             found = runs.losses(factor)
             share = (np.nan,) * 3
             if found is not None:
-                share = lost_share(start, base, found, confidence)
+                share = lost_share(start, base, found, options["confidence"])
             shares.append(share)
             verdicts.append(NO_MEMORY if found is None else judge(share, tolerance))
             if verdicts[-1] in (NO_MEMORY, LOST):
@@ -130,16 +136,48 @@ def branch(
     return concluded(sizes, shares, verdicts, tolerance, runs.taken)
 
 
+def check_options(**options):
+    """Return options of `branch`, some or all, once they are checked.
+
+    Raises
+    ------
+    ValueError
+        If one is out of its range, or there is none of this name.
+    """
+    for name in options:
+        check.one_of("an option of branches", name, _CHECKS)
+    return {name: _CHECKS[name](name, option) for name, option in options.items()}
+
+
+def _check_factors(name, factors):
+    values = [check.integer(name, k, 2) for k in np.ravel(factors).tolist()]
+    increasing = all(k < after for k, after in pairwise(values))
+    if not values or not increasing or any(values[-1] % k for k in values):
+        check.reject(name, factors, "increasing integers from 2 on that divide the largest")
+    return values
+
+
+_CHECKS = {
+    "factors": _check_factors,
+    "steps": partial(check.integer, low=1),
+    "repeats": partial(check.integer, low=3),
+    "evaluated": partial(check.integer, low=1),
+    "tolerance": check.positive,
+    "confidence": partial(check.real, low=0, high=1, low_open=True, high_open=True),
+    "seed": partial(check.integer, low=0),
+}
+
+
 class _Runs:
     """The branches of all repetitions; `taken` counts the examples that they took."""
 
-    def __init__(
-        self, model, optimizer, loss, examples, size, factors, steps, chunks, repeats, seed
-    ):
-        self._pair, self._loss, self._examples = (model, optimizer), loss, examples
-        self._size, self._largest, self._chunks = size, factors[-1], chunks
-        self._window = steps * factors[-1]  # in batches of the run
-        self._seeds = [repeats * seed + number for number in range(repeats)]
+    def __init__(self, run, examples, size, options):
+        self._run, self._examples = run, examples
+        self._size, self._largest = size, options["factors"][-1]
+        self._chunks = max(1, min(options["evaluated"], examples.count) // size)
+        self._window = options["steps"] * self._largest  # in batches of the run
+        repeats = options["repeats"]
+        self._seeds = [repeats * options["seed"] + number for number in range(repeats)]
         self._ratios = None
         self.taken = 0
 
@@ -161,8 +199,7 @@ class _Runs:
             check.reject("batch_size", self._size, f"one that fits into memory ({error})")
 
     def _loss_after(self, factor, seed):
-        model, optimizer = copied(*self._pair)
-        model.train()
+        model, optimizer, loss = copied(*self._run)
         window = [factor * self._size] * (self._window // factor) if factor else []
         skipped = [] if factor else [self._size] * self._window
         sizes = [*window, *skipped, *[self._size] * self._chunks]
@@ -171,27 +208,24 @@ class _Runs:
             self._scale(optimizer, factor)
         _seed_all(seed)
         for _ in window:
-            self._step(model, optimizer, next(order))
+            self._gradient(model, optimizer, loss, next(order))
+            optimizer.step()
         for _ in skipped:
             next(order)
-        return self._evaluate(model, order, seed)
+        return self._evaluate(model, loss, order, seed)
 
-    def _step(self, model, optimizer, indices):
-        self._gradient(model, optimizer, indices)
-        optimizer.step()
-
-    def _gradient(self, model, optimizer, indices):
-        gradient(model, self._loss, self._examples.batch(indices), optimizer)
+    def _gradient(self, model, optimizer, loss, indices):
+        gradient(model, loss, self._examples.batch(indices), optimizer)
         self.taken += len(indices)
 
-    def _evaluate(self, model, order, seed):
+    def _evaluate(self, model, loss, order, seed):
         """Return the mean loss over the batches that are left of an order."""
         _seed_all(seed)
         total = 0.0
         with torch.no_grad():
             for indices in order:
                 inputs, labels = self._examples.batch(indices)
-                total += float(self._loss(model(inputs), labels))
+                total += float(value(loss, model(inputs), labels))
                 self.taken += len(indices)
         return total / self._chunks
 
@@ -199,7 +233,10 @@ class _Runs:
         """Move an optimizer to batches `factor` times as large."""
         for number, group in enumerate(optimizer.param_groups):
             adaptive = "betas" in group
-            group["lr"] = group["lr"] * rate_factor("adam" if adaptive else "sgd", factor)
+            growth = rate_factor("adam" if adaptive else "sgd", factor)
+            group["lr"] = group["lr"] * growth
+            if is_decoupled(optimizer, group):
+                group["weight_decay"] = group["weight_decay"] * factor / growth
             if adaptive:
                 group["betas"] = tuple(half_life(beta, factor) for beta in group["betas"])
                 ratios = self._square_ratios()[factor]
@@ -209,14 +246,13 @@ class _Runs:
     def _square_ratios(self):
         """Return for each factor how much smaller squares of gradients are, for each parameter."""
         if self._ratios is None:
-            model, optimizer = copied(*self._pair)
-            model.train()
+            model, optimizer, loss = copied(*self._run)
             _seed_all(self._seeds[0])
             count = _MOMENTS * self._largest
             sizes = [self._size] * count
             squares = _Squares(optimizer, self._largest)
             for indices in batches(self._seeds[0], self._examples.count, sizes):
-                self._gradient(model, optimizer, indices)
+                self._gradient(model, optimizer, loss, indices)
                 squares.add()
             self._ratios = squares.ratios()
         return self._ratios
@@ -241,7 +277,7 @@ class _Squares:
         for k, sums in self._sums.items():
             for number, params in enumerate(self._params):
                 for place, param in enumerate(params):
-                    grad = 0.0 if param.grad is None else param.grad
+                    grad = 0.0 if param.grad is None else param.grad.to_dense()
                     whole = sums[number][place] + grad
                     if self._count % k == 0:
                         square = torch.as_tensor(whole / k).square().mean()
@@ -267,14 +303,6 @@ def _scale_moments(state, ratio, factor):
             state[name].mul_(ratio)
     if state and "step" in state:
         state["step"] = state["step"] / factor
-
-
-def _check_factors(factors):
-    values = [check.integer("factors", k, 2) for k in np.ravel(factors).tolist()]
-    increasing = all(k < after for k, after in pairwise(values))
-    if not values or not increasing or any(values[-1] % k for k in values):
-        check.reject("factors", factors, "increasing integers from 2 on that divide the largest")
-    return values
 
 
 def _seed_all(seed):

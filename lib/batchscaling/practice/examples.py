@@ -1,9 +1,15 @@
 """The examples of a check: those of tensors, of a data set or of a loader, by their numbers."""
 
+from collections.abc import Mapping
+
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from batchscaling import _validation as check
+
+_ALLOWED = (
+    "a tensor of inputs and one of labels, a data set or a list of pairs of them, or a DataLoader"
+)
 
 
 class Examples:
@@ -11,7 +17,7 @@ class Examples:
 
     Parameters
     ----------
-    data : pair of torch.Tensor, torch.utils.data.Dataset or DataLoader
+    data : pair of torch.Tensor, torch.utils.data.Dataset, list of pairs, or DataLoader
         Of a loader its data set and ``collate_fn`` count; its sampler is not touched.
     device : torch.device
         Where batches go.
@@ -24,36 +30,68 @@ class Examples:
 
     def __init__(self, data, device):
         self._device, self._collate = device, default_collate
-        if isinstance(data, DataLoader):
-            self._collate, data = data.collate_fn, data.dataset
-        if isinstance(data, (tuple, list)):
-            data = _pair(data)
-        elif isinstance(data, IterableDataset) or not hasattr(data, "__getitem__"):
-            allowed = "inputs and labels, a data set with numbered examples, or a DataLoader of one"
-            check.reject("data", type(data).__name__, allowed)
-        self._data = data
-        self.count = len(data[0]) if isinstance(data, tuple) else len(data)
+        self._is_pair = _is_pair(data)
+        if self._is_pair:
+            self._data, self.count = data, len(data[0])
+        else:
+            if isinstance(data, DataLoader):
+                self._collate, data = _batched(data).collate_fn, data.dataset
+            elif isinstance(data, (tuple, list)):
+                _check_pairs(data)
+            self._data, self.count = _numbered(data), len(data)
         if self.count == 0:
             check.reject("data", "without examples", "at least one")
 
+    def check_count(self, least, why):
+        """Raise a ``ValueError`` if there are fewer examples, which says `why` it takes more."""
+        if self.count < least:
+            check.reject("data", f"one of {self.count} examples", f"at least {least}, {why}")
+
     def batch(self, indices):
         """Return inputs and labels."""
-        if isinstance(self._data, tuple):
+        if self._is_pair:
             batch = [part[indices.to(part.device)] for part in self._data]
         else:
             batch = self._collate([self._data[int(index)] for index in indices])
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            check.reject("data", f"batches of {type(batch).__name__}", "pairs of inputs and labels")
-        return [p.to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
+            parts = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
+            kind = type(batch).__name__
+            check.reject("data", f"batches of {kind}{parts}", "pairs of inputs and labels")
+        # Detached: a gradient would go into tensors of the user's.
+        return [p.detach().to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
 
 
-def _pair(data):
-    is_pair = len(data) == 2 and all(isinstance(part, torch.Tensor) and part.ndim for part in data)
-    if not is_pair or len(data[0]) != len(data[1]):
-        check.reject("data", _shown(data), "a tensor of inputs and one of as many labels")
-    return tuple(data)
+def _batched(loader):
+    if loader.batch_sampler is None:
+        check.reject("data", "a DataLoader with batch_size=None", "one that makes batches")
+    return loader
+
+
+def _is_pair(data):
+    """Return whether data are a tensor of inputs and one of labels; it refuses what seems to be."""
+    if not isinstance(data, (tuple, list)) or not any(isinstance(p, torch.Tensor) for p in data):
+        return False
+    fits = len(data) == 2 and all(isinstance(part, torch.Tensor) and part.ndim for part in data)
+    if not fits or len(data[0]) != len(data[1]):
+        allowed = "a tensor of inputs and one of as many labels, a data set, or a DataLoader"
+        check.reject("data", _shown(data), allowed)
+    return True
+
+
+def _numbered(data):
+    named = isinstance(data, (IterableDataset, Mapping, str))
+    if named or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        check.reject("data", type(data).__name__, _ALLOWED)
+    return data
+
+
+def _check_pairs(data):
+    if not all(isinstance(entry, (tuple, list)) and len(entry) == 2 for entry in data):
+        check.reject("data", _shown(data), _ALLOWED)
 
 
 def _shown(data):
+    if len(data) > 3:
+        return f"a {type(data).__name__} of {len(data)} entries"
     shapes = [tuple(p.shape) if isinstance(p, torch.Tensor) else type(p).__name__ for p in data]
     return f"a {type(data).__name__} of {shapes}"

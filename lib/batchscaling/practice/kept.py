@@ -1,54 +1,82 @@
 """Computing with a user's network without a trace: on copies, with random numbers put back."""
 
 import copy
+import inspect
 import random
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from batchscaling import _validation as check
+from batchscaling.practice.losses import value
+from batchscaling.practice.memory import is_out_of_memory
 
 
-def copied(model, optimizer):
-    """Return copies of a network and its optimizer that belong together.
+def copied(model, optimizer, *losses):
+    """Return copies of a network, its optimizer and losses that belong together, to be trained.
+
+    A model in the mode of evaluation is put into that of training. If it is in training, each of
+    its modules stays in its own mode: layers may be frozen. A loss is copied if it is a module, a
+    method of one, or a `functools.partial` of either; others are as they were.
 
     Raises
     ------
     ValueError
-        If the network cannot be copied.
+        If one of them cannot be copied, or the copies do not belong together.
     """
+    memo = {}  # tensors that are shared are shared in the copies
     try:
-        return copy.deepcopy((model, optimizer))
+        copies = copy.deepcopy((model, optimizer), memo)
+        _copy_attributes(optimizer, copies[1], memo)
+        losses = [copy.deepcopy(loss, memo) if _has_state(loss) else loss for loss in losses]
     except (RuntimeError, TypeError) as error:
-        check.reject("model", type(model).__name__, f"one that copy.deepcopy copies ({error})")
+        if is_out_of_memory(error):
+            raise
+        allowed = f"one that copy.deepcopy copies, with its optimizer and loss ({error})"
+        check.reject("model", type(model).__name__, allowed)
+    if not _belong(*copies):
+        allowed = "one whose copy the copied optimizer trains; a scripted module has none"
+        check.reject("model", type(model).__name__, allowed)
+    if not model.training:
+        copies[0].train()
+    return *copies, *losses
 
 
 def gradient(model, loss, batch, optimizer):
     """Let parameters hold the gradient of a batch of inputs and labels."""
     inputs, labels = batch
     optimizer.zero_grad()
-    loss(model(inputs), labels).backward()
+    value(loss, model(inputs), labels).backward()
 
 
 def check_network(model, optimizer):
-    """Check that both are what torch calls so, and that the optimizer's parameters are the model's.
+    """Check that both are what torch calls so, and that the optimizer trains the model.
 
     Raises
     ------
     ValueError
-        If they are not, or the optimizer is neither SGD nor a relative of Adam.
+        If they are not, the optimizer is neither SGD nor a relative of Adam, or it maximizes.
     """
     if not isinstance(model, torch.nn.Module) or isinstance(model, DistributedDataParallel):
         check.reject("model", type(model).__name__, "a torch.nn.Module, such as the one in a DDP")
-    known = isinstance(optimizer, torch.optim.SGD) or "betas" in getattr(optimizer, "defaults", {})
-    if not known:
-        kind = type(optimizer).__name__
-        check.reject("optimizer", kind, "a torch.optim.SGD, or Adam or a relative of it")
-    own = {id(param) for param in model.parameters()}
-    if not all(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+    for name, param in model.named_parameters():
+        if is_lazy(param):
+            found = f"with {name!r} without a shape yet"
+            check.reject("model", found, "one that has been called once")
+    _check_optimizer(optimizer)
+    if not _belong(model, optimizer):
         check.reject("optimizer", "one of other parameters", "one of parameters of the model")
+    if not any(param.requires_grad for param in _params(optimizer)):
+        allowed = "one with a parameter that the optimizer trains"
+        check.reject("model", "without a parameter to train", allowed)
+
+
+def is_decoupled(optimizer, group):
+    """Return whether the weight decay of a group is apart from the gradient, as AdamW's is."""
+    return group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
 
 
 @contextmanager
@@ -63,9 +91,38 @@ def random_states_kept():
             np.random.set_state(of_numpy)
 
 
-def is_out_of_memory(error):
-    """Return whether an error says that memory is short."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.cuda.OutOfMemoryError) or (
-        isinstance(error, (RuntimeError, MemoryError)) and any(word in str(error) for word in words)
-    )
+def _check_optimizer(optimizer):
+    kind, adaptive = type(optimizer).__name__, "betas" in getattr(optimizer, "defaults", {})
+    if not isinstance(optimizer, torch.optim.SGD) and not adaptive:
+        check.reject("optimizer", kind, "a torch.optim.SGD, or Adam or a relative of it")
+    for group in optimizer.param_groups:
+        if group.get("maximize"):
+            check.reject("optimizer", f"{kind} with maximize", "one that minimizes the loss")
+        if adaptive and len(group["betas"]) != 2:
+            found = f"{kind} with {len(group['betas'])} betas"
+            check.reject("optimizer", found, "a relative of Adam with two betas")
+
+
+def _params(optimizer):
+    return [param for group in optimizer.param_groups for param in group["params"]]
+
+
+def _belong(model, optimizer):
+    """Return whether all that an optimizer trains is the model's."""
+    own = {id(param) for param in model.parameters()}
+    return all(id(param) in own for param in _params(optimizer))
+
+
+def _copy_attributes(optimizer, new, memo):
+    """Copy what a class of the user's keeps beside what torch copies.
+
+    Functions are left out: a scheduler puts one there that steps the optimizer it was made for.
+    """
+    for name, held in vars(optimizer).items():
+        if name not in vars(new) and not inspect.isroutine(held):
+            setattr(new, name, copy.deepcopy(held, memo))
+
+
+def _has_state(loss):
+    function = getattr(loss, "func", loss)  # of a functools.partial
+    return isinstance(getattr(function, "__self__", function), torch.nn.Module)

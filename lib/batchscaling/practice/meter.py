@@ -15,7 +15,8 @@ from batchscaling.noise import (
 )
 from batchscaling.practice.geometry import geometry_of
 from batchscaling.practice.groups import groups_of, trained
-from batchscaling.practice.kept import is_out_of_memory
+from batchscaling.practice.losses import check_loss
+from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.probe import GRADIENTS, example_products
 from batchscaling.practice.reading import nothing, read
 from batchscaling.practice.taps import Taps
@@ -215,6 +216,7 @@ class NoiseMeter:
             now, or batch normalisation without running statistics, or does not work under
             ``torch.func.vmap``.
         """
+        check_loss(loss)
         batch = _check_batch(inputs, labels)
         chunk = check.integer("chunk", chunk, 1)
         confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
@@ -228,7 +230,8 @@ class NoiseMeter:
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 check.reject("chunk", chunk, f"one whose gradients fit into memory ({error})")
-            allowed = f"one whose gradients of single examples torch.func can take ({error})"
+            told = str(error).partition("\n")[0]
+            allowed = f"one whose gradients of single examples torch.func can take ({told})"
             check.reject("model", type(self._module).__name__, allowed)
         if not np.isfinite(products).all():
             return nothing(0, len(inputs), "gradients are not finite", self._groups)

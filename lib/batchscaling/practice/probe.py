@@ -2,7 +2,8 @@
 
 import random
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from batchscaling import _validation as check
 from batchscaling.practice.geometry import as_real
 from batchscaling.practice.kept import random_states_kept
+from batchscaling.practice.losses import named, value
 from batchscaling.training.models.module import places
 
 GRADIENTS = 2
@@ -67,14 +69,16 @@ def _single(module, params, loss):
     """Return the loss of one example as a function of the parameters."""
     tensor_at = dict(places(module))
 
-    def single(changed, example, label):
+    def single(changed, example, label, told=nullcontext):
         given = {id(param): changed[name] for name, param in params.items()}
         tensors = {
             place: given[id(tensor)] if id(tensor) in given else tensor.detach().clone()
             for place, tensor in tensor_at.items()
         }
-        outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
-        return loss(outputs, label[None])
+        with told("model"):
+            outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
+        with told("loss"):
+            return value(loss, outputs, label[None])
 
     return single
 
@@ -89,15 +93,14 @@ def _check_alone(single, params, batch):
     """
     before = _other_random_states()
     with torch.inference_mode(False), torch.enable_grad():
-        values = {name: param.detach().clone() for name, param in params.items()}
-        value = single(values, *(part[0].clone() for part in batch))
-        if isinstance(value, torch.Tensor) and value.requires_grad:
-            tensors = list(params.values())
-            slopes = torch.autograd.grad(value.sum(), tensors, allow_unused=True)
-            for name, slope in zip(params, slopes):
-                if slope is not None:
-                    found = f"one that depends on {name!r} otherwise than by the outputs"
-                    check.reject("loss", found, "one that sees the network by its outputs only")
+        values = {n: param.detach().clone().requires_grad_() for n, param in params.items()}
+        told = partial(named, allowed="one that works with an example alone")
+        found = single(values, *(part[0].clone() for part in batch), told)
+        slopes = torch.autograd.grad(found, list(params.values()), allow_unused=True)
+        for name, slope in zip(params, slopes):
+            if slope is not None:
+                found = f"one that depends on {name!r} otherwise than by the outputs"
+                check.reject("loss", found, "one that sees the network by its outputs only")
     return before != _other_random_states()
 
 

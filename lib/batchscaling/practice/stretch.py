@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from batchscaling import _validation as check
 from batchscaling.noise import ratio_estimate
-from batchscaling.practice.kept import copied, gradient, is_out_of_memory
+from batchscaling.practice.kept import copied, gradient
+from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.meter import NoiseMeter
 from batchscaling.practice.probe import GRADIENTS
 from batchscaling.practice.reading import nothing, read
@@ -53,10 +54,10 @@ def stretch(model, loss, examples, optimizer, *, batch_size, probed, most, confi
     Raises
     ------
     ValueError
-        If the model cannot be copied, or memory is short.
+        If the model cannot be copied, memory is short, or there are fewer than `FEWEST` examples.
     """
-    model, optimizer = copied(model, optimizer)
-    model.train()
+    examples.check_count(FEWEST, f"three for each of {STATES} states that are probed")
+    model, optimizer, loss = copied(model, optimizer, loss)
     walk = _Walk(model, loss, examples, optimizer, min(batch_size, examples.count), seed)
     geometry = "adam" if "betas" in optimizer.defaults else "euclidean"
     meter = NoiseMeter(model, optimizer, geometry=geometry)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscaling import _validation as check
-from batchscaling.practice.kept import copied, gradient, is_out_of_memory
+from batchscaling.practice.kept import copied, gradient
+from batchscaling.practice.memory import is_out_of_memory
 
 _ENOUGH = 1.1  # two doublings in turn that gain less than this end the measurement
 _STEPS = 5
@@ -45,7 +45,8 @@ class Throughput:
 def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
     """Measure steps of a copy, at powers of two, until larger batches gain nothing more.
 
-    They begin at 1, with batch normalisation, which an example alone does not have, at 2.
+    They begin at 1, or, where a step of the smallest batches fails, at the first that does not: an
+    example alone has no batch normalisation, for one.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
         As for `branch`.
     examples : Examples
     largest : int
-        At least 2. No larger batch is measured.
+        No larger batch is measured.
     most_seconds : float
         A step that takes as long is the last one.
 
@@ -64,26 +65,29 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
     Raises
     ------
     ValueError
-        If the smallest batch does not fit into memory, or there is one example only.
+        If no step works, or the smallest batch does not fit into memory.
     """
-    largest = check.integer("largest", largest, 2)
-    model, optimizer = copied(model, optimizer)
-    model.train()
-    sizes, rows, ended = [], [], "no more examples, or larger sizes were not asked for"
-    alone = not any(isinstance(layer, _BatchNorm) for layer in model.modules())
+    largest = check.integer("largest", largest, 1)
+    run = copied(model, optimizer, loss)
+    sizes, rows, failed = [], [], None
+    ended = "no more examples, or larger sizes were not asked for"
 
     def timed(size):
-        return _steps(model, loss, examples.batch(torch.arange(size)), optimizer)
+        return _steps(*run, examples.batch(torch.arange(size)))
 
-    for size in (2**power for power in range(0 if alone else 1, largest.bit_length())):
+    for size in (2**power for power in range(largest.bit_length())):
         try:
             seconds = timed(size)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if not sizes:
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+            if is_out_of_memory(error) and not sizes:
                 check.reject("model", "too large", f"one that fits into memory ({error})")
-            ended = f"a batch of {size} does not fit into memory"
+            if is_out_of_memory(error):
+                ended = f"a batch of {size} does not fit into memory"
+            elif sizes:
+                ended = f"a step with a batch of {size} raises {failed}"
+            else:
+                continue
             break
         sizes.append(size)
         rows.append(seconds)
@@ -97,6 +101,8 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
         if _is_flat(sizes, rows):
             ended = "larger batches take as long an example"
             break
+    if not sizes:
+        check.reject("model", f"one whose steps all raise {failed}", "one with a batch that works")
     best, middle = (_rising([statistic(row) for row in rows]) for statistic in (np.min, np.median))
     return Throughput(tuple(sizes), best, best, middle, ended)
 
@@ -111,7 +117,7 @@ def _is_flat(sizes, rows):
     return len(rates) > 2 and (rates[-2:] < _ENOUGH * rates[-3:-1]).all()
 
 
-def _steps(model, loss, batch, optimizer):
+def _steps(model, optimizer, loss, batch):
     """Return the seconds of some steps, after one that does not count."""
     found = []
     for _ in range(_STEPS + 1):

@@ -48,6 +48,20 @@ def resolved(what, reference, folder=None, allowed="module:name, or path/file.py
     return module, folder, name, getattr(module, name, None)
 
 
+def call(what, reference, function):
+    """Return what the function of a reference returns, when called without arguments.
+
+    Raises
+    ------
+    ValueError
+        If it raises an error.
+    """
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        _does_not_run(what, reference, error)
+
+
 def _from_file(what, reference, path):
     if not path.is_file():
         check.reject(what, reference, f"a file that exists; {str(path)!r} does not")

@@ -1,5 +1,7 @@
 """A network of one's own: an ordinary ``torch.nn.Module`` as a `Model`."""
 
+import inspect
+
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -46,8 +48,7 @@ def from_module(build):
     >>> from batchscaling.training import from_module
     >>> model = from_module(lambda: nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)))
     """
-    if not callable(build):
-        check.reject("build", build, "a function that returns a new module")
+    _check_build(build)
     module, again, other = (_built(build, _generator(seed)) for seed in (0, 0, 1))
     _check_layers(module)
     _check_new(module, again)
@@ -74,6 +75,19 @@ def from_module(build):
         return outputs
 
     return Model(init, apply)
+
+
+def _check_build(build):
+    allowed = "a function without arguments that returns a new module"
+    if not callable(build) or isinstance(build, nn.Module):
+        found = f"itself a {type(build).__name__}" if callable(build) else build
+        check.reject("build", found, allowed)
+    try:
+        inspect.signature(build).bind()
+    except TypeError:
+        check.reject("build", build, f"{allowed}, such as lambda: nn.Linear(3, 2)")
+    except ValueError:  # of what has no signature
+        pass
 
 
 def places(module):

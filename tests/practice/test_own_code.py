@@ -1,0 +1,574 @@
+"""Losses, data, optimizers and modes as users have them: the right answer, or a named error."""
+
+import copy
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from test_branch import awkward, equal, everything
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from batchscaling.__main__ import main
+from batchscaling.practice import BranchedCheck, NoiseMeter, NoiseReading, Throughput, advise
+from batchscaling.practice.advice import combined
+from batchscaling.practice.branch import branch
+from batchscaling.practice.memory import is_out_of_memory
+
+QUICK = {"repeats": 3, "steps": 1, "factors": (2, 4), "evaluated": 64}
+LAYERS = ("throughput", "noise", "branches")
+
+
+def plain(count=400, kind=torch.optim.SGD, **options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+    inputs = torch.randn(count, 5)
+    optimizer = kind(model.parameters(), **{"lr": 0.05, **options})
+    return model, (inputs, inputs[:, :3].argmax(1)), optimizer
+
+
+def advised(model, loss, data, optimizer, **options):
+    options = {"batch_size": 8, "branches": QUICK, "probed": 64, **options}
+    return advise(model, loss, data, optimizer, **options)
+
+
+class Tempered(nn.Module):
+    """A loss with a parameter and a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.temper = nn.Parameter(torch.zeros(()))
+        self.register_buffer("center", torch.zeros(3))
+
+    def forward(self, outputs, labels):
+        with torch.no_grad():
+            self.center.mul_(0.9).add_(outputs.detach().mean(0), alpha=0.1)
+        return cross_entropy((outputs - self.center) * self.temper.exp(), labels)
+
+
+class Penalised(nn.Module):
+    """A loss that holds the model: its gradient has a weight decay, its value shows none."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, outputs, labels):
+        penalty = sum(p.square().sum() for p in self.model.parameters())
+        return cross_entropy(outputs, labels) + penalty - penalty.detach()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_loss_that_looks_at_the_model_is_refused_and_gradients_stay(layer):
+    model, data, sgd = plain()
+    cross_entropy(model(data[0][:8]), data[1][:8]).backward()
+    before = everything(model, sgd)
+
+    def loss(outputs, labels):
+        return cross_entropy(outputs, labels) + sum(p.square().sum() for p in model.parameters())
+
+    with pytest.raises(ValueError, match=r"^loss is 'a function that looks at parameters"):
+        advised(model, loss, data, sgd, layers=[layer])
+    assert equal(everything(model, sgd), before)
+
+
+def test_a_loss_that_holds_the_model_sees_the_copies():
+    model, data, sgd = plain()
+    before = everything(model, sgd)
+    options = {"batch_size": 8, **QUICK}
+    found = branch(model, Penalised(model), data, sgd, **options)
+    assert equal(everything(model, sgd), before)
+    decaying = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=2.0)
+    decayed = branch(model, cross_entropy, data, decaying, **options)
+    assert np.allclose(found.lost, decayed.lost, rtol=1e-3)
+    undecayed = branch(model, cross_entropy, data, sgd, **options)
+    assert not np.allclose(found.lost[1], undecayed.lost[1], rtol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["module", "method", "partial"])
+def test_a_loss_with_a_state_is_not_trained(kind):
+    model, data, adam = plain(kind=torch.optim.Adam)
+    held = Tempered()
+    held.temper.grad = torch.tensor(3.0)
+    loss = {"module": held, "method": held.forward, "partial": partial(held)}[kind]
+    before = copy.deepcopy(held.state_dict()), everything(model, adam)
+    layers = ["throughput", "branches"]  # single examples cannot write into a buffer
+    advice = advised(model, loss, data, adam, layers=layers)
+    assert advice.failed == {}
+    assert equal((held.state_dict(), everything(model, adam)), before)
+    assert held.temper.grad == 3.0
+
+
+def test_gradients_of_tensors_that_a_loss_holds_stay():
+    model, data, sgd = plain()
+    scale = torch.tensor(1.0, requires_grad=True)
+    scale.grad = torch.tensor(7.0)
+    advice = advised(model, lambda o, y: cross_entropy(o * scale, y), data, sgd)
+    assert advice.failed == {} and scale.grad == 7.0
+
+
+def of_pairs(outputs, labels):
+    if len(outputs) < 2:
+        raise ArithmeticError("a pair takes two examples")
+    return cross_entropy(outputs @ outputs.T, torch.arange(len(outputs)))
+
+
+def test_throughput_begins_where_a_step_works():
+    model, data, sgd = plain()
+    advice = advised(model, of_pairs, data, sgd, batch_size=64, branches={**QUICK, "factors": (2,)})
+    assert advice.throughput.batch_sizes[0] == 2
+    assert "a pair takes two" in advice.failed["noise"] and advice.branches is not None
+    assert advice.failed.keys() == {"noise"}
+
+
+def test_throughput_ends_where_a_step_fails():
+    def at_most_16(outputs, labels):
+        if len(outputs) > 16:
+            raise ArithmeticError("too many")
+        return cross_entropy(outputs, labels)
+
+    model, data, sgd = plain()
+    speed = advised(model, at_most_16, data, sgd, layers=["throughput"]).throughput
+    assert speed.batch_sizes[-1] <= 16 and len(speed.batch_sizes) > 1
+    if speed.batch_sizes[-1] == 16:
+        assert speed.ended == "a step with a batch of 32 raises ArithmeticError: too many"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"confidence": 1.5}, "confidence is 1.5"),
+        ({"confidence": "a"}, "confidence is 'a'"),
+        ({"confidence": np.nan}, "confidence is nan"),
+        ({"layers": None}, "layers is None; allowed: a sequence"),
+        ({"layers": "noise"}, "layers is 'noise'; allowed: a sequence"),
+        ({"layers": 5}, "layers is 5"),
+        ({"branches": 5}, "branches is 5; allowed: a dict"),
+        ({"branches": {"foo": 1}}, "an option of branches is 'foo'; allowed: one of 'factors'"),
+        ({"branches": {"batch_size": 4}}, "an option of branches is 'batch_size'"),
+        ({"branches": {"repeats": 1}}, "repeats is 1"),
+        ({"branches": {"confidence": 2}}, "confidence is 2"),
+        ({"branches": {"factors": (3, 4)}}, "factors is"),
+    ],
+)
+@pytest.mark.parametrize("layers", [["throughput"], LAYERS])
+def test_arguments_are_checked_before_anything_is_measured(changes, words, layers):
+    def never(outputs, labels):
+        raise AssertionError
+
+    model, data, sgd = plain()
+    with pytest.raises(ValueError, match=f"^{words}"):
+        advised(model, never, data, sgd, **{"layers": layers, **changes})
+
+
+def test_a_layer_that_is_asked_for_twice_is_measured_once():
+    model, data, sgd = plain()
+    asked = advised(model, cross_entropy, data, sgd, layers=("noise", "noise"), seed=3)
+    once = advised(model, cross_entropy, data, sgd, layers=iter(["noise"]), seed=3)
+    assert asked.noise == once.noise and asked.throughput is None
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_torch_around_the_call_change_nothing(mode):
+    model, data, adam = plain(kind=torch.optim.Adam)
+    options = {"layers": ["noise", "branches"], "seed": 1}
+    usual = advised(model, cross_entropy, data, adam, **options)
+    with mode():
+        other = advised(model, cross_entropy, data, adam, **options)
+    assert (other.noise, other.branches) == (usual.noise, usual.branches)
+
+
+def test_a_loss_that_is_nan_is_named_under_anomaly_detection():
+    model, data, sgd = plain()
+    with torch.autograd.set_detect_anomaly(True):
+        advice = advised(model, lambda o, y: cross_entropy(o, y) * torch.nan, data, sgd)
+        assert torch.is_anomaly_enabled()
+    assert "gradients are not finite" in advice.reason and "loss is 'not finite'" in advice.reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+    ],
+)
+def test_memory_that_is_short_by_any_name(error):
+    def loss(outputs, labels):
+        if len(outputs) > 16:
+            raise error
+        return cross_entropy(outputs, labels)
+
+    assert is_out_of_memory(error) and not is_out_of_memory(RuntimeError("another"))
+    model, data, sgd = plain()
+    before = everything(model, sgd)
+    advice = advised(model, loss, data, sgd, layers=["throughput", "branches"])
+    assert advice.throughput.batch_sizes[-1] <= 16
+    assert advice.branches.verdicts[-1] == "out of memory" or advice.branches.high is not None
+    assert equal(everything(model, sgd), before)
+
+
+def test_the_interval_ends_at_the_largest_batch_that_fits():
+    found = BranchedCheck(
+        16, None, None, (8, 16, 32), ((0, 0, 0),) * 3, ("kept", "kept", "out of memory"), 0.2
+    )
+    advice = combined(8, None, None, found, {}, method="sgd", hyper={"lr": 0.1})
+    assert (advice.low, advice.high) == (16, 16)
+    assert advice.reason.endswith("32 does not fit into memory")
+
+
+BAD_LOSSES = {
+    "nothing": (None, "loss is None"),
+    "a name": ("cross_entropy", "loss is 'cross_entropy'"),
+    "a class": (nn.CrossEntropyLoss, "loss is <class"),
+    "a float": (lambda o, y: 1.0, "loss is 'one that returns a float'"),
+    "None": (lambda o, y: None, "loss is 'one that returns a NoneType'"),
+    "a pair": (lambda o, y: (o.mean(), 1), "loss is 'one that returns a tuple'"),
+    "one an example": (nn.CrossEntropyLoss(reduction="none"), "loss is 'one that returns a tensor"),
+    "detached": (lambda o, y: cross_entropy(o.detach(), y), "loss is .*without a gradient"),
+    "complex": (lambda o, y: o.mean() * 1j, "loss is .*complex64"),
+    "an error": (lambda o, y: 1 / 0, "loss is 'one that raises ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LOSSES)
+@pytest.mark.parametrize("way", ["advise", "branch", "probe"])
+def test_what_is_no_loss_is_named(case, way):
+    loss, words = BAD_LOSSES[case]
+    if way == "probe" and case == "one an example":
+        pytest.skip("with one example it is its mean")
+    model, data, sgd = plain()
+    before = everything(model, sgd)
+    with pytest.raises(ValueError, match=f"^{words}"):
+        if way == "advise":
+            advised(model, loss, data, sgd)
+        elif way == "branch":
+            branch(model, loss, data, sgd, batch_size=8, **QUICK)
+        else:
+            NoiseMeter(model).probe(loss, *data)
+    assert equal(everything(model, sgd), before)
+
+
+def test_a_loss_of_one_entry_is_a_number():
+    model, data, sgd = plain()
+    options = {"layers": ["noise", "branches"], "seed": 1}
+    entry = advised(model, lambda o, y: cross_entropy(o, y)[None], data, sgd, **options)
+    usual = advised(model, cross_entropy, data, sgd, **options)
+    assert (entry.noise, entry.branches) == (usual.noise, usual.branches)
+
+
+@pytest.mark.parametrize("size", [2, 7, 8])
+def test_a_sum_over_the_batch_is_refused(size):
+    model, data, sgd = plain()
+    total = partial(cross_entropy, reduction="sum")
+    with pytest.raises(ValueError, match=r"^loss is 'a sum"):
+        branch(model, total, data, sgd, batch_size=size, **QUICK)
+
+
+class Pairs(Dataset):
+    """Examples by their numbers."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __getitem__(self, index):
+        return tuple(part[index] for part in self.data)
+
+    def __len__(self):
+        return len(self.data[0])
+
+
+@pytest.mark.parametrize("kind", ["list", "loader of list", "data set", "loader", "tensors"])
+def test_data_of_every_kind_say_the_same(kind):
+    model, data, sgd = plain()
+    pairs = list(zip(*data, strict=True))
+    given = {
+        "list": pairs,
+        "loader of list": DataLoader(pairs, batch_size=8, shuffle=True),
+        "data set": Pairs(data),
+        "loader": DataLoader(TensorDataset(*data), batch_size=8),
+        "tensors": list(data),
+    }[kind]
+    options = {"batch_size": 8, **QUICK}
+    assert branch(model, cross_entropy, given, sgd, **options) == branch(
+        model, cross_entropy, data, sgd, **options
+    )
+
+
+class Unsized(Dataset):
+    """A data set without a length."""
+
+    def __getitem__(self, index):
+        return torch.zeros(5), 0
+
+
+INPUTS, LABELS = torch.zeros(64, 5), torch.zeros(64, dtype=torch.long)
+BAD_DATA = {
+    "no length": (Unsized(), "data is 'Unsized'"),
+    "a dict": ({"inputs": INPUTS, "labels": LABELS}, "data is 'dict'"),
+    "a name": ("mnist", "data is 'str'"),
+    "items": (DataLoader(Pairs((INPUTS, LABELS)), batch_size=None), "data is .*batch_size=None"),
+    "dicts": (DataLoader([{"x": 1.0}] * 64), "data is 'batches of dict'"),
+    "threes": (Pairs((INPUTS, LABELS, LABELS)), "data is 'batches of list of 3 parts'"),
+    "inputs only": (DataLoader(INPUTS), "data is 'batches of Tensor'"),
+    "a list of numbers": ([1, 2, 3, 4], "data is 'a list of 4 entries'"),
+    "three tensors": ((INPUTS, LABELS, LABELS), "data is 'a tuple of"),
+    "unequal entries": (
+        [(torch.zeros(2), 0), (torch.zeros(3), 1)] * 32,
+        "data is 'one that raises",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_what_are_no_data_is_named(case):
+    data, words = BAD_DATA[case]
+    model, _, sgd = plain()
+    with pytest.raises(ValueError, match=f"^{words}"):
+        advised(model, cross_entropy, data, sgd)
+
+
+@pytest.mark.parametrize("count", [1, 2, 23])
+def test_few_examples_have_no_noise_scale(count):
+    model, data, sgd = plain(count)
+    advice = advised(model, cross_entropy, data, sgd, batch_size=1, layers=["throughput", "noise"])
+    assert advice.noise is None and advice.throughput.batch_sizes[0] == 1
+    assert advice.failed["noise"].startswith(
+        f"data is 'one of {count} examples'; allowed: at least"
+    )
+
+
+class Stepwise(torch.optim.SGD):
+    """An optimizer with an attribute that its step takes, such as a user's."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.every = 1
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] *= self.every
+        return super().step(closure)
+
+
+def test_attributes_of_an_optimizer_are_copied():
+    model, data, sgd = plain()
+    options = {"layers": ["noise", "branches"], "seed": 1}
+    usual = advised(model, cross_entropy, data, sgd, **options)
+    other = advised(model, cross_entropy, data, Stepwise(model.parameters(), lr=0.05), **options)
+    assert (other.noise, other.branches) == (usual.noise, usual.branches)
+
+
+def test_a_scheduler_of_the_optimizer_is_no_hindrance():
+    model, data, sgd = plain()
+    options = {"layers": ["branches"], "seed": 1}
+    usual = advised(model, cross_entropy, data, sgd, **options)
+    torch.optim.lr_scheduler.StepLR(sgd, 10)  # it puts a function into the optimizer
+    assert advised(model, cross_entropy, data, sgd, **options).branches == usual.branches
+
+
+def frozen(model):
+    model.requires_grad_(False)
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def sgd_of(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def scripted():
+    return torch.jit.script(nn.Linear(5, 3))
+
+
+UNFIT = {
+    "up": (
+        None,
+        lambda m: torch.optim.SGD(m.parameters(), maximize=True),
+        "optimizer is 'SGD with",
+    ),
+    "adam up": (
+        None,
+        lambda m: torch.optim.Adam(m.parameters(), maximize=True),
+        "optimizer is 'Ad",
+    ),
+    "rmsprop": (None, lambda m: torch.optim.RMSprop(m.parameters()), "optimizer is 'RMSprop'"),
+    "sparse": (None, lambda m: torch.optim.SparseAdam(m.parameters()), "optimizer is .*dense grad"),
+    "frozen": (None, frozen, "model is 'without a parameter to train'"),
+    "empty": (nn.Identity, lambda m: torch.optim.SGD([{"params": []}]), "model is 'without a par"),
+    "lazy": (lambda: nn.LazyLinear(3), sgd_of, "model is .*called once"),
+    "scripted": (scripted, sgd_of, "model is .*a scripted module"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_what_cannot_be_branched_is_named(case):
+    build, optimizer_of, words = UNFIT[case]
+    model, data, _ = plain()
+    model = model if build is None else build()
+    with pytest.raises(ValueError, match=f"^{words}"):
+        advised(model, cross_entropy, data, optimizer_of(model))
+
+
+def test_sparse_gradients_are_branched():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 3, sparse=True))
+    words = torch.randint(10, (400,))
+    adam = torch.optim.SparseAdam(model.parameters(), lr=0.05)
+    advice = advised(model, cross_entropy, (words, words % 3), adam)
+    assert advice.failed.keys() == {"noise"} and advice.branches.reason is None
+    assert "torch.func can take" in advice.failed["noise"] and "\n" not in advice.failed["noise"]
+
+
+def test_optimizers_with_three_betas_are_named():
+    model, data, adam = plain(kind=torch.optim.Adam)
+    adam.param_groups[0]["betas"] = (0.9, 0.9, 0.99)
+    with pytest.raises(ValueError, match=r"^optimizer is 'Adam with 3 betas'"):
+        advised(model, cross_entropy, data, adam)
+
+
+@pytest.mark.parametrize(("kind", "decay"), [("AdamW", 0.2), ("Adam", 0.1)])
+def test_weight_decay_apart_from_the_gradient_moves_as_advised(kind, decay):
+    model, data, _ = plain()
+    seen = set()
+
+    class Noting(getattr(torch.optim, kind)):
+        def step(self, closure=None):
+            group = self.param_groups[0]
+            seen.add((group["lr"], group["weight_decay"]))
+            return super().step(closure)
+
+    noting = Noting(model.parameters(), lr=1e-3, weight_decay=0.1)
+    options = {"batch_size": 8, **QUICK, "factors": (4,)}
+    branch(model, cross_entropy, data, noting, **options)
+    assert seen == {(1e-3, 0.1), (2e-3, decay)}
+    advice = advised(model, cross_entropy, data, noting, layers=[])
+    moved = {one.name.removeprefix("decoupled_"): one.moved for one in advice.transfer(32)}
+    assert (moved["lr"], moved["weight_decay"]) == (2e-3, decay)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_that_are_frozen_by_hand_stay_so(training):
+    model, data, sgd = awkward(torch.optim.SGD)
+    model.train(training)
+    model.norm.eval()
+    modes = []
+    model.norm.register_forward_pre_hook(lambda layer, _: modes.append(layer.training))
+    advised(model, cross_entropy, data, sgd, layers=["throughput", "branches"])
+    assert modes and set(modes) == {not training}  # a model in evaluation is put into training
+    assert not model.norm.training
+
+
+def test_every_group_of_parameters_is_transferred():
+    model, data, _ = plain()
+    groups = [
+        {"params": model[0].parameters(), "lr": 0.1},
+        {"params": [model[2].weight], "lr": 0.01, "momentum": 0.9},
+        {"params": [model[2].bias], "lr": 0.1},
+    ]
+    sgd = torch.optim.SGD(groups, lr=0.1)
+    advice = advised(model, cross_entropy, data, sgd, layers=[])
+    moved = {one.name: one.moved for one in advice.transfer(16)}
+    expected = {"lr": 0.2, "lr of group 1": 0.02, "momentum of group 1": 0.9}
+    assert moved == pytest.approx(expected)
+    assert advice.to_dict()["others"] == {"1": {"lr": 0.01, "momentum": 0.9}}
+
+
+NOISE = NoiseReading(100.0, 50.0, 200.0, None, 1.0, 0.01, 64)
+
+
+@pytest.mark.parametrize(
+    ("examples", "readings", "words"),
+    [
+        ([0, 100], [NOISE], "readings is 'a sequence of 1'; allowed: as many as examples, 2"),
+        (5, [NOISE], "examples is 'an array of shape"),
+        ([0], [None], "readings is"),
+        ([0], NOISE, "readings is"),
+        ([100, 0], [NOISE, NOISE], "examples is"),
+        ([-1], [NOISE], "examples is"),
+    ],
+)
+def test_bad_readings_of_a_warm_up_are_named(examples, readings, words):
+    speed = Throughput((1, 16), (1.0, 1.3), (0.9, 1.2), (1.2, 1.5), "enough")
+    advice = combined(8, speed, NOISE, None, {}, method="sgd", hyper={"lr": 0.1})
+    with pytest.raises(ValueError, match=f"^{words}"):
+        advice.warm_up(examples, readings)
+
+
+SETUP = """
+import torch
+
+torch.manual_seed(0)
+model = torch.nn.Linear(6, 2)
+inputs = torch.randn(256, 6)
+arguments = {
+    "model": model,
+    "loss": torch.nn.functional.cross_entropy,
+    "data": (inputs, (inputs[:, 0] > 0).long()),
+    "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    "batch_size": 8,
+}
+
+def layers():
+    return arguments | {"layers": ["branches"]}
+
+def unknown():
+    return arguments | {"foo": 1}
+
+def number():
+    return arguments | {1: 1}
+
+def missing():
+    return {}
+
+def takes(argument):
+    return arguments
+
+def fails():
+    return open("/nothing/here")
+
+def rejects():
+    raise ValueError("my own")
+"""
+
+
+def test_an_option_of_the_command_line_wins(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own.py").write_text(SETUP)
+    main(["advise", f"{tmp_path}/own.py:layers", "--layers", "noise"])
+    assert "the noise scale" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unknown", "unexpected keyword argument 'foo'"),
+        ("number", "keywords must be strings"),
+        ("missing", "missing a required argument: 'model'"),
+        ("takes", "it raises TypeError"),
+        ("fails", "it raises FileNotFoundError"),
+        ("rejects", "it raises ValueError: my own"),
+    ],
+)
+def test_a_setup_that_does_not_work_is_told_in_a_line(name, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own.py").write_text(SETUP)
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", f"{tmp_path}/own.py:{name}"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and words in told and told.count("\n") == 1
+    assert "setup is" in told and f"own.py:{name}" in told
+
+
+@pytest.mark.parametrize("file", ["none/advice", "."])
+@pytest.mark.parametrize("kind", ["html", "json"])
+def test_files_are_looked_at_before_anything_is_measured(file, kind, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", "nothing.py:setup", f"--{kind}={tmp_path / file}"])
+    assert ended.value.code == 2 and f"{kind} is" in capsys.readouterr().err
