@@ -61,13 +61,16 @@ class Penalised(nn.Module):
         return cross_entropy(outputs, labels) + penalty - penalty.detach()
 
 
+@pytest.mark.parametrize("most", [400, 2])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_loss_that_looks_at_the_model_is_refused_and_gradients_stay(layer):
+def test_a_loss_that_looks_at_the_model_is_refused_and_gradients_stay(layer, most):
     model, data, sgd = plain()
     cross_entropy(model(data[0][:8]), data[1][:8]).backward()
     before = everything(model, sgd)
 
     def loss(outputs, labels):
+        if len(outputs) > most:
+            raise MemoryError
         return cross_entropy(outputs, labels) + sum(p.square().sum() for p in model.parameters())
 
     with pytest.raises(ValueError, match=r"^loss is 'a function that looks at parameters"):
@@ -108,6 +111,15 @@ def test_gradients_of_tensors_that_a_loss_holds_stay():
     scale.grad = torch.tensor(7.0)
     advice = advised(model, lambda o, y: cross_entropy(o * scale, y), data, sgd)
     assert advice.failed == {} and scale.grad == 7.0
+
+
+def test_gradients_of_inputs_stay():
+    model, (inputs, labels), sgd = plain()
+    usual = advised(model, cross_entropy, (inputs, labels), sgd, layers=["noise", "branches"])
+    inputs.requires_grad_()
+    advice = advised(model, cross_entropy, (inputs, labels), sgd, layers=["noise", "branches"])
+    assert inputs.grad is None
+    assert (advice.noise, advice.branches) == (usual.noise, usual.branches)
 
 
 def of_pairs(outputs, labels):

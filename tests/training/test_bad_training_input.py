@@ -14,6 +14,7 @@ from batchscaling.training import (
     fix,
     grid,
     heavy_ball,
+    measure_noise,
     mlp,
     pixels_as_labels,
     sgd,
@@ -35,6 +36,7 @@ def run(data, model, optimizer=sgd, trials=None, **changes):
     return train(data, model, optimizer, trials, **settings)
 
 
+TWO = {"batch_size": 8, "max_steps": 2}
 BAD = [
     (lambda d, m: digits(validation=0), "validation is 0"),
     (lambda d, m: digits(validation=1797), "validation is 1797"),
@@ -76,6 +78,18 @@ BAD = [
     (partial(run, evaluate_at=[0, 0.5, 2]), "evaluate_at is [0, 0.5, 2]"),
     (partial(run, exchange="synchronous"), "exchange is 'synchronous'; allowed: an Exchange"),
     (partial(run, exchange=synchronous), "exchange is <function synchronous"),
+    (partial(run, optimizer="sgd"), "optimizer is 'sgd'; allowed: an Optimizer such as sgd"),
+    (partial(run, optimizer=None), "optimizer is None; allowed: an Optimizer"),
+    (partial(run, optimizer=sgd.update), "optimizer is <function"),
+    (partial(run, trials={"lr": [0.1]}), "trials is {'lr': [0.1]}; allowed: Trials such as"),
+    (partial(run, loss="cross_entropy"), "loss is 'cross_entropy'; allowed: a Loss"),
+    (partial(run, schedule=None), "schedule is None; allowed: a Schedule"),
+    (partial(run, objective=3), "objective is 3; allowed: an Objective, or None"),
+    (lambda d, m: run("digits", m), "data is 'digits'; allowed: a Data"),
+    (lambda d, m: run(digits, m), "data is <function digits"),
+    (lambda d, m: run(d, "mlp"), "model is 'mlp'; allowed: a Model"),
+    (lambda d, m: measure_noise(d, None, sgd, grid(0, lr=0.1), **TWO), "model is None"),
+    (lambda d, m: measure_noise(d, m, "sgd", grid(0, lr=0.1), **TWO), "optimizer is 'sgd'"),
     (partial(run, trials=one(lr=0.0)), "lr is"),
     (partial(run, trials=one(lr=-0.1)), "lr is"),
     (partial(run, trials=one(lr=inf)), "lr is"),

@@ -343,6 +343,7 @@ def test_a_lone_array_is_no_checkpoint(alone, tmp_path):
 BAD_ALONE = [
     ({"exchange": synchronous(2)}, "exchange.workers is 2; allowed: the number of processes, 1"),
     ({"exchange": None}, "exchange is None; allowed: an Exchange such as"),
+    ({"loss": "squared"}, "loss is 'squared'; allowed: a Loss"),
     ({"exchange": synchronous}, "exchange is <function synchronous at .*; allowed: an Exchange"),
     ({"exchange": "synchronous"}, "exchange is 'synchronous'; allowed: an Exchange"),
     ({"checkpoint": 5}, "checkpoint is 5; allowed: the path of a file, or None"),

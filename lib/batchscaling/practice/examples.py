@@ -57,8 +57,7 @@ class Examples:
             parts = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
             kind = type(batch).__name__
             check.reject("data", f"batches of {kind}{parts}", "pairs of inputs and labels")
-        # Detached: a gradient would go into tensors of the user's.
-        return [p.detach().to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
+        return [p.to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
 
 
 def _batched(loader):

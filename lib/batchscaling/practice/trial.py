@@ -28,8 +28,7 @@ def tried(model, optimizer, loss, examples, batch_size):
         of the model, which would not be those of the copies, or is a sum over the batch.
     """
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(False))  # which lets gradients be taken, too
         # It would raise an error where a loss is not finite.
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         stack.enter_context(random_states_kept())

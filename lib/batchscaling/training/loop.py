@@ -17,13 +17,13 @@ from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.device import PRECISIONS, check_device, one_thread, products_in
 from batchscaling.training.evaluation import MEASURES, Evaluation
 from batchscaling.training.fit import check_fit
+from batchscaling.training.kinds import check_kinds
 from batchscaling.training.losses import cross_entropy, smoothed_cross_entropy
 from batchscaling.training.optimizers.base import check_single
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 from batchscaling.training.schedules import BatchSizes, constant
 from batchscaling.training.trials import TrialResults
-from batchscaling.training.workers import Exchange
 
 AT_ONCE = 2**15
 """Examples, over all trials, in one pass. It bounds memory; larger is not faster on a CPU."""
@@ -174,8 +174,9 @@ def train(
         the data do not fit each other or the model; if steps cannot be `compiled` here.
     """
     steps = _check_steps(max_steps, spacing, evaluate_at)
-    if exchange is not None:
-        check_exchange(exchange, "an Exchange such as synchronous(4), or None")
+    kinds = {"data": data, "model": model, "optimizer": optimizer, "trials": trials, "loss": loss}
+    kinds |= {"exchange": exchange, "schedule": schedule, "objective": objective}
+    check_kinds(**kinds, optional=("exchange", "objective"))
     batch_size = check_batch_size(batch_size, max_steps, data, model, exchange)
     measured = Measured(trials, steps, *check_targets(target, measures, trials), patience, exact)
     if objective is None and any(name.endswith("objective") for name in measured.losses):
@@ -282,12 +283,6 @@ def _check_steps(max_steps, spacing, evaluate_at):
     """Return the steps of evaluations."""
     steps = evaluation_steps(max_steps, spacing=spacing)
     return steps if evaluate_at is None else _check_evaluations(evaluate_at, max_steps)
-
-
-def check_exchange(exchange, allowed="an Exchange such as synchronous(4)"):
-    """Refuse what is no exchange, such as its name or the function that makes it."""
-    if not isinstance(exchange, Exchange):
-        check.reject("exchange", exchange, allowed)
 
 
 def check_batch_size(batch_size, max_steps, data, model, exchange):

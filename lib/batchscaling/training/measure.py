@@ -16,6 +16,7 @@ from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.device import check_device, one_thread
 from batchscaling.training.evaluation import Evaluation
 from batchscaling.training.fit import check_fit
+from batchscaling.training.kinds import check_kinds
 from batchscaling.training.loop import AT_ONCE, check_hyper, check_pieces, evaluation_steps
 from batchscaling.training.losses import cross_entropy
 from batchscaling.training.program import Program
@@ -108,6 +109,8 @@ def measure_noise(
         model.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
+    kinds = {"data": data, "model": model, "optimizer": optimizer, "trials": trials}
+    check_kinds(**kinds, schedule=schedule)
     batch_size = check.integer("batch_size", batch_size, 2, len(data.train_inputs))
     parts = check.integer("parts", parts, 2, batch_size)
     if batch_size % (parts * model.ghost_size):

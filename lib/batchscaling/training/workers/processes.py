@@ -17,11 +17,11 @@ from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.device import one_thread
 from batchscaling.training.evaluation import Evaluation
 from batchscaling.training.fit import check_fit
+from batchscaling.training.kinds import check_kinds
 from batchscaling.training.loop import (
     AT_ONCE,
     Measured,
     check_batch_size,
-    check_exchange,
     check_hyper,
     check_pieces,
     check_targets,
@@ -119,7 +119,8 @@ def train_distributed(
         If another process ends, or does not answer in time.
     """
     steps = evaluation_steps(max_steps, spacing=spacing)
-    check_exchange(exchange)
+    method = {"loss": loss, "schedule": schedule, "exchange": exchange}
+    check_kinds(data=data, model=model, optimizer=optimizer, trials=trials, **method)
     if exchange.workers != group.workers:
         allowed = f"the number of processes, {group.workers}"
         check.reject("exchange.workers", exchange.workers, allowed)
@@ -131,7 +132,6 @@ def train_distributed(
     check_fit(data, model, loss, measured.losses)
 
     ours = {"batch_size": str(batch_size), "steps": steps.tolist(), "measures": [*measured.losses]}
-    method = {"loss": loss, "schedule": schedule, "exchange": exchange}
     known = {"hyper": hyper, "max_steps": max_steps}
     ours = (settings or {}) | ours | fingerprint(data, model, optimizer, trials, **method, **known)
     file = None if checkpoint is None else Checkpoint(checkpoint, group, ours)
