@@ -275,12 +275,19 @@ def test_a_loss_of_one_entry_is_a_number():
     assert (entry.noise, entry.branches) == (usual.noise, usual.branches)
 
 
-@pytest.mark.parametrize("size", [2, 7, 8])
+@pytest.mark.parametrize("size", [2, 3, 7, 8])
 def test_a_sum_over_the_batch_is_refused(size):
     model, data, sgd = plain()
     total = partial(cross_entropy, reduction="sum")
     with pytest.raises(ValueError, match=r"^loss is 'a sum"):
         branch(model, total, data, sgd, batch_size=size, **QUICK)
+
+
+def test_a_loss_of_pairs_is_no_sum():
+    model, data, sgd = plain()
+    torch.nn.init.zeros_(model[2].weight), torch.nn.init.zeros_(model[2].bias)
+    # Now the loss of n examples is log n: log 4 is twice log 2.
+    assert branch(model, of_pairs, data, sgd, batch_size=4, **QUICK).examples > 0
 
 
 class Pairs(Dataset):
@@ -414,6 +421,7 @@ UNFIT = {
     "frozen": (None, frozen, "model is 'without a parameter to train'"),
     "empty": (nn.Identity, lambda m: torch.optim.SGD([{"params": []}]), "model is 'without a par"),
     "lazy": (lambda: nn.LazyLinear(3), sgd_of, "model is .*called once"),
+    "meta": (lambda: nn.Linear(5, 3, device="meta"), sgd_of, "model is .*on the device 'meta'"),
     "scripted": (scripted, sgd_of, "model is .*a scripted module"),
 }
 

@@ -66,6 +66,8 @@ def check_network(model, optimizer):
         if is_lazy(param):
             found = f"with {name!r} without a shape yet"
             check.reject("model", found, "one that has been called once")
+        if param.is_meta:
+            check.reject("model", f"with {name!r} on the device 'meta'", "one that holds numbers")
     _check_optimizer(optimizer)
     if not _belong(model, optimizer):
         check.reject("optimizer", "one of other parameters", "one of parameters of the model")

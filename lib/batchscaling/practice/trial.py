@@ -82,20 +82,22 @@ def _check_mean(loss, outputs, labels):
     parts = outputs, labels
     if not all(isinstance(part, torch.Tensor) and part.ndim for part in parts):
         return
-    half = len(labels) // 2
-    if half == 0 or len(outputs) != len(labels):
+    pieces = min(4, len(labels))
+    count = len(labels) // pieces * pieces if pieces else 0
+    if pieces < 2 or len(outputs) != len(labels):
         return
+
+    def added(pieces):
+        divided = (part.detach()[:count].chunk(pieces) for part in parts)
+        return sum(float(value(loss, *some)) for some in zip(*divided, strict=True))
+
     try:
         with torch.no_grad():
-            first, second, whole = (
-                float(value(loss, outputs.detach()[some], labels[some]))
-                for some in (slice(half), slice(half, 2 * half), slice(2 * half))
-            )
+            whole, *sums = added(1), added(2), added(pieces)
     except Exception:  # such as that of a loss of pairs, which a part of a batch may not have
         return
-    added = first + second
-    if abs(whole - added) <= _SAME * abs(whole) < abs(whole - added / 2):
-        found = "a sum: that of a batch is that of its two halves added up"
+    if whole and all(abs(whole - other) <= _SAME * abs(whole) for other in sums):
+        found = "a sum: that of a batch is that of its parts added up"
         check.reject("loss", found, "a mean over the batch")
 
 
