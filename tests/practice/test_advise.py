@@ -69,6 +69,17 @@ def test_a_rule_says_where_it_holds():
         predict.transfer("sgd", {"rate": 1}, 8, 16)
 
 
+def test_a_warm_up_has_one_batch_size_at_a_time():
+    assert predict.warm_up([0, 100], [64, 64], 8) == [(0, 64)]
+    assert predict.warm_up([0.5], [64], 8) == [(0, 64)]
+
+
+def test_without_a_price_the_page_has_no_explorer():
+    for price, shown in ((0.0, False), (2.0, True)):
+        page = combined(8, SPEED, NOISE, None, {}, price=price, **SGD).to_html()
+        assert ('id="explorer"' in page) == shown
+
+
 def test_a_warm_up_never_falls_and_never_exceeds_what_was_read():
     assert predict.warm_up([10, 20, 30, 40], [5, 20, 15, 70], 8) == [(0, 8), (20, 16), (40, 64)]
     advice = combined(8, None, UNKNOWN, None, {}, **SGD)

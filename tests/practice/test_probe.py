@@ -349,7 +349,7 @@ def test_modes_and_random_numbers_are_put_back_after_an_error():
         torch.rand(3)
         raise RuntimeError("out of memory")
 
-    with pytest.raises(ValueError, match=r"^chunk is 32; allowed: one whose gradients fit into"):
+    with pytest.raises(ValueError, match=r"^model is 'too large'; allowed: one that fits into"):
         NoiseMeter(model).probe(fails, *examples(5))
     assert all(map(torch.equal, before, everything_of(model, optimizer)))
 

@@ -9,8 +9,8 @@ import torch
 
 from batchscaling import _validation as check
 from batchscaling.practice.examples import Examples
-from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled
-from batchscaling.practice.losses import check_loss, value
+from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled, loss_of
+from batchscaling.practice.losses import check_loss
 from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
@@ -48,7 +48,8 @@ def branch(
     All runs are of copies: model, optimizer, data loader and random numbers are as before
     afterwards, also after an error, and so is a loss that is a `torch.nn.Module`. A model in the
     mode of evaluation is put into that of training; else each layer stays in its own, also where
-    losses are compared. Random numbers are common to all branches.
+    losses are compared. Random numbers are common to all branches, but for those of generators
+    that the data hold. Hooks on gradients of parameters act on the copies, too.
 
     Adam's running averages of squares belong to its batch size. Those of a branch are multiplied,
     tensor by tensor, with the ratio of the squares that gradients of both batch sizes have at the
@@ -62,7 +63,8 @@ def branch(
         ``loss(outputs, labels)`` is the mean over a batch. It sees the model by its outputs only,
         unless it is a `torch.nn.Module` that holds it.
     data : pair of torch.Tensor, Dataset or DataLoader
-        Inputs and labels; of a loader its data set and its ``collate_fn``.
+        Inputs and labels; of a loader its data set and ``collate_fn``, and which examples a
+        `SubsetRandomSampler` takes. A list of pairs is a data set.
     optimizer : torch.optim.Optimizer
         SGD, or Adam or a relative of it, of parameters of `model`, in the state that training is
         in.
@@ -150,10 +152,13 @@ def check_options(**options):
 
 
 def _check_factors(name, factors):
-    values = [check.integer(name, k, 2) for k in np.ravel(factors).tolist()]
+    allowed = "increasing integers from 2 on that divide the largest"
+    if not np.iterable(factors) or isinstance(factors, str):
+        check.reject(name, factors, allowed)
+    values = [check.integer(name, k, 2) for k in factors]
     increasing = all(k < after for k, after in pairwise(values))
     if not values or not increasing or any(values[-1] % k for k in values):
-        check.reject(name, factors, "increasing integers from 2 on that divide the largest")
+        check.reject(name, factors, allowed)
     return values
 
 
@@ -224,8 +229,7 @@ class _Runs:
         total = 0.0
         with torch.no_grad():
             for indices in order:
-                inputs, labels = self._examples.batch(indices)
-                total += float(value(loss, model(inputs), labels))
+                total += float(loss_of(model, loss, self._examples.batch(indices)))
                 self.taken += len(indices)
         return total / self._chunks
 
@@ -241,7 +245,7 @@ class _Runs:
                 group["betas"] = tuple(half_life(beta, factor) for beta in group["betas"])
                 ratios = self._square_ratios()[factor]
                 for place, param in enumerate(group["params"]):
-                    _scale_moments(optimizer.state.get(param), ratios[number][place], factor)
+                    scale_moments(optimizer.state.get(param), ratios[number][place], factor)
 
     def _square_ratios(self):
         """Return for each factor how much smaller squares of gradients are, for each parameter."""
@@ -296,11 +300,11 @@ class _Squares:
         }
 
 
-def _scale_moments(state, ratio, factor):
+def scale_moments(state, ratio, factor):
     """Let Adam's state be that of larger batches: fewer steps, and smaller squares."""
-    for name in ("exp_avg_sq", "max_exp_avg_sq"):
+    for name, power in (("exp_avg_sq", 1), ("max_exp_avg_sq", 1), ("exp_inf", 0.5)):
         if state and name in state:
-            state[name].mul_(ratio)
+            state[name].mul_(ratio**power)
     if state and "step" in state:
         state["step"] = state["step"] / factor
 

@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 from batchscaling import _validation as check
+from batchscaling.practice.losses import named
 
 _ALLOWED = (
     "a tensor of inputs and one of labels, a data set or a list of pairs of them, or a DataLoader"
@@ -18,7 +26,8 @@ class Examples:
     Parameters
     ----------
     data : pair of torch.Tensor, torch.utils.data.Dataset, list of pairs, or DataLoader
-        Of a loader its data set and ``collate_fn`` count; its sampler is not touched.
+        Of a loader its data set and ``collate_fn`` count; of its sampler only which examples a
+        `SubsetRandomSampler` takes.
     device : torch.device
         Where batches go.
 
@@ -35,12 +44,17 @@ class Examples:
             self._data, self.count = data, len(data[0])
         else:
             if isinstance(data, DataLoader):
-                self._collate, data = _batched(data).collate_fn, data.dataset
+                self._collate, data = data.collate_fn, _drawn(data)
             elif isinstance(data, (tuple, list)):
                 _check_pairs(data)
             self._data, self.count = _numbered(data), len(data)
         if self.count == 0:
             check.reject("data", "without examples", "at least one")
+
+    @property
+    def holders(self):
+        """What the data are made of that may hold generators of random numbers."""
+        return () if self._is_pair else (self._data, getattr(self._data, "dataset", None))
 
     def check_count(self, least, why):
         """Raise a ``ValueError`` if there are fewer examples, which says `why` it takes more."""
@@ -52,18 +66,27 @@ class Examples:
         if self._is_pair:
             batch = [part[indices.to(part.device)] for part in self._data]
         else:
-            batch = self._collate([self._data[int(index)] for index in indices])
+            with named("data", "one whose examples can be taken and made a batch"):
+                batch = self._collate([self._data[int(index)] for index in indices])
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             parts = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
             kind = type(batch).__name__
             check.reject("data", f"batches of {kind}{parts}", "pairs of inputs and labels")
-        return [p.to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
+        # Detached: a graph that they belong to is the user's.
+        return [p.detach().to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
 
 
-def _batched(loader):
+def _drawn(loader):
+    """Return the data set of a loader, or the part of it that the loader's sampler takes."""
     if loader.batch_sampler is None:
         check.reject("data", "a DataLoader with batch_size=None", "one that makes batches")
-    return loader
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    if isinstance(sampler, WeightedRandomSampler):
+        found = "a DataLoader with a WeightedRandomSampler"
+        check.reject("data", found, "one whose examples all count alike")
+    if isinstance(sampler, SubsetRandomSampler):
+        return Subset(loader.dataset, list(sampler.indices))
+    return loader.dataset
 
 
 def _is_pair(data):

@@ -1,25 +1,26 @@
-"""Computing with a user's network without a trace: on copies, with random numbers put back."""
+"""Computing with a user's network without a trace: on copies."""
 
 import copy
 import inspect
-import random
-from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from batchscaling import _validation as check
-from batchscaling.practice.losses import value
+from batchscaling.practice.losses import named, value
 from batchscaling.practice.memory import is_out_of_memory
+from batchscaling.practice.taps import is_of_meter
+
+_WORKS = "one that works with every batch of the data, also with larger ones"
 
 
-def copied(model, optimizer, *losses):
-    """Return copies of a network, its optimizer and losses that belong together, to be trained.
+def copied(model, optimizer, loss):
+    """Return copies of a network, its optimizer and a loss that belong together, to be trained.
 
     A model in the mode of evaluation is put into that of training. If it is in training, each of
-    its modules stays in its own mode: layers may be frozen. A loss is copied if it is a module, a
+    its modules stays in its own mode: layers may be frozen. Hooks of gradients and of optimizer
+    steps are those of the originals, without a meter's. A loss is copied if it is a module, a
     method of one, or a `functools.partial` of either; others are as they were.
 
     Raises
@@ -31,7 +32,7 @@ def copied(model, optimizer, *losses):
     try:
         copies = copy.deepcopy((model, optimizer), memo)
         _copy_attributes(optimizer, copies[1], memo)
-        losses = [copy.deepcopy(loss, memo) if _has_state(loss) else loss for loss in losses]
+        loss = copy.deepcopy(loss, memo) if _has_state(loss) else loss
     except (RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
@@ -40,16 +41,39 @@ def copied(model, optimizer, *losses):
     if not _belong(*copies):
         allowed = "one whose copy the copied optimizer trains; a scripted module has none"
         check.reject("model", type(model).__name__, allowed)
+    _copy_hooks(model, optimizer, *copies)
     if not model.training:
         copies[0].train()
-    return *copies, *losses
+    return *copies, loss
+
+
+def loss_of(model, loss, batch):
+    """Return the loss of a batch of inputs and labels.
+
+    Raises
+    ------
+    ValueError
+        If the model or the loss fails, but for memory.
+    """
+    inputs, labels = batch
+    with named("model", _WORKS):
+        outputs = model(inputs)
+    with named("loss", _WORKS):
+        return value(loss, outputs, labels)
 
 
 def gradient(model, loss, batch, optimizer):
-    """Let parameters hold the gradient of a batch of inputs and labels."""
-    inputs, labels = batch
+    """Let parameters hold the gradient of a batch of inputs and labels.
+
+    Raises
+    ------
+    ValueError
+        If the model or the loss fails, but for memory.
+    """
     optimizer.zero_grad()
-    value(loss, model(inputs), labels).backward()
+    found = loss_of(model, loss, batch)
+    with named("loss", _WORKS):
+        found.backward()
 
 
 def check_network(model, optimizer):
@@ -79,18 +103,6 @@ def check_network(model, optimizer):
 def is_decoupled(optimizer, group):
     """Return whether the weight decay of a group is apart from the gradient, as AdamW's is."""
     return group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-
-
-@contextmanager
-def random_states_kept():
-    """Put back the random numbers of Python, numpy and torch at the end."""
-    python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(of_numpy)
 
 
 def _check_optimizer(optimizer):
@@ -123,6 +135,16 @@ def _copy_attributes(optimizer, new, memo):
     for name, held in vars(optimizer).items():
         if name not in vars(new) and not inspect.isroutine(held):
             setattr(new, name, copy.deepcopy(held, memo))
+
+
+def _copy_hooks(model, optimizer, new, new_optimizer):
+    """Let copies have the hooks that change gradients, which deepcopy drops."""
+    for param, copied_param in zip(model.parameters(), new.parameters(), strict=True):
+        for hook in (param._backward_hooks or {}).values():
+            if not is_of_meter(hook):
+                copied_param.register_hook(hook)
+    for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        getattr(new_optimizer, name).update(getattr(optimizer, name))
 
 
 def _has_state(loss):

@@ -7,6 +7,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from batchscaling import _validation as check
+from batchscaling._errors import InputError
 from batchscaling.noise import (
     NoiseEstimate,
     RunningNoise,
@@ -193,13 +194,15 @@ class NoiseMeter:
         ----------
         loss : callable
             ``loss(outputs, labels)`` is the mean over a batch, such as
-            `torch.nn.functional.cross_entropy`. It sees the network by its outputs only: a penalty
-            on parameters belongs into the optimizer.
+            `torch.nn.functional.cross_entropy`, in which all examples weigh alike: without weights
+            of classes, and with as many labels that count in each. It sees the network by its
+            outputs only: a penalty on parameters belongs into the optimizer.
         inputs, labels : torch.Tensor, shape (n, ...)
             Independent examples, n at least 3.
         chunk : int
-            Examples whose gradients are kept at a time. One, whatever is given, where the network
-            draws random numbers of Python or numpy: examples of one chunk would share them.
+            Examples whose gradients are kept at a time; fewer where memory is short. One, whatever
+            is given, where the network draws random numbers of Python or numpy: examples of one
+            chunk would share them.
         confidence : float
             Between 0 and 1.
 
@@ -211,8 +214,9 @@ class NoiseMeter:
         ------
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
-            geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs,
-            the gradients of a chunk do not fit into memory, or the model has no parameter to train
+            geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs or
+            is no mean of those of single examples, the gradient of one example does not fit into
+            memory, or the model has no parameter to train
             now, or batch normalisation without running statistics, or does not work under
             ``torch.func.vmap``.
         """
@@ -225,14 +229,7 @@ class NoiseMeter:
         groups = trained(self._groups)
         if not any(self._geometry.knows(param) for group in groups for param in group.values()):
             return nothing(0, len(inputs), "the optimizer has made no step", self._groups)
-        try:
-            products = example_products(self._module, groups, self._geometry, loss, batch, chunk)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                check.reject("chunk", chunk, f"one whose gradients fit into memory ({error})")
-            told = str(error).partition("\n")[0]
-            allowed = f"one whose gradients of single examples torch.func can take ({told})"
-            check.reject("model", type(self._module).__name__, allowed)
+        products = self._products(groups, loss, batch, chunk)
         if not np.isfinite(products).all():
             return nothing(0, len(inputs), "gradients are not finite", self._groups)
         found = [per_example_estimate(*rows, confidence=confidence) for rows in zip(*products)]
@@ -243,6 +240,22 @@ class NoiseMeter:
         """Take the meter off the network, as happens when nothing refers to it any more."""
         self._is_closed = True
         self._taps.start(active=False)
+
+    def _products(self, groups, loss, batch, chunk):
+        """Return products of gradients, in smaller chunks where memory is short."""
+        while True:
+            try:
+                return example_products(self._module, groups, self._geometry, loss, batch, chunk)
+            except InputError:
+                raise
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    told = str(error).partition("\n")[0]
+                    allowed = f"one whose gradients of single examples torch.func can take ({told})"
+                    check.reject("model", type(self._module).__name__, allowed)
+                if chunk == 1:
+                    check.reject("model", "too large", f"one that fits into memory ({error})")
+            chunk //= 2
 
     def _row(self, sizes, by_size):
         r"""Return one row for a step, from which `_catch_up` makes estimates.

@@ -260,6 +260,8 @@ def warm_up(examples, sizes, start):
     for seen, size in zip(examples, sizes, strict=True):
         grown = current * 2 ** max(0, int(np.log2(size / current)))
         if grown > current:
+            if schedule[-1][0] == int(seen):
+                schedule.pop()  # it would hold for no example
             schedule.append((int(seen), grown))
             current = grown
     return schedule

@@ -9,12 +9,22 @@ import numpy as np
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.utils._pytree import tree_leaves, tree_map
 
 from batchscaling import _validation as check
 from batchscaling.practice.geometry import as_real
-from batchscaling.practice.kept import random_states_kept
 from batchscaling.practice.losses import named, value
+from batchscaling.practice.states import (
+    buffers_kept,
+    modules_held,
+    own_generators,
+    random_states_kept,
+    state_of,
+)
 from batchscaling.training.models.module import places
+
+_COMPARED = 8  # chunks of examples whose losses are compared with that of all of them
+_SAME = 1e-2  # relative difference that rounding may make, in half precision
 
 GRADIENTS = 2
 """Gradients of each example that `example_products` takes."""
@@ -49,16 +59,18 @@ def example_products(module, groups, geometry, loss, batch, chunk):
 
     def gradients():
         """Yield those of each chunk; all random numbers are the same at each call."""
-        with random_states_kept():
+        with random_states_kept(module, loss):
             for some in zip(*(part.split(chunk) for part in batch), strict=True):
                 rows = each(values, *some)
                 yield {name: _weighted(g, weights[name]) for name, g in rows.items()}
 
     with torch.no_grad(), _attributes_kept(module, loss):
         _freeze_batch_norm(module)
-        with random_states_kept():
-            if _check_alone(single, every, batch):
+        with random_states_kept(module, loss):
+            if _check_alone(single, every, batch, (module, loss)):
                 chunk = 1  # examples of one chunk would share the numbers
+        with random_states_kept(module, loss):
+            _check_alike(module, loss, *(part[: _COMPARED * chunk] for part in batch))
         sums = [{name: g.sum(0) for name, g in some.items()} for some in gradients()]
         mean = {name: sum(some[name] for some in sums) / len(batch[0]) for name in every}
         parts = [_products(groups, some, mean) for some in gradients()]
@@ -67,23 +79,33 @@ def example_products(module, groups, geometry, loss, batch, chunk):
 
 def _single(module, params, loss):
     """Return the loss of one example as a function of the parameters."""
-    tensor_at = dict(places(module))
+    call = _call(module)
 
     def single(changed, example, label, told=nullcontext):
         given = {id(param): changed[name] for name, param in params.items()}
-        tensors = {
-            place: given[id(tensor)] if id(tensor) in given else tensor.detach().clone()
-            for place, tensor in tensor_at.items()
-        }
         with told("model"):
-            outputs = functional_call(module, tensors, (example[None],), tie_weights=False)
+            outputs = call(given, example[None])
         with told("loss"):
             return value(loss, outputs, label[None])
 
     return single
 
 
-def _check_alone(single, params, batch):
+def _call(module):
+    """Return the module as a function of parameters, by their identity, and inputs."""
+    tensor_at = dict(places(module))
+
+    def call(given, inputs):
+        tensors = {
+            place: given[id(tensor)] if id(tensor) in given else tensor.detach().clone()
+            for place, tensor in tensor_at.items()
+        }
+        return functional_call(module, tensors, (inputs,), tie_weights=False)
+
+    return call
+
+
+def _check_alone(single, params, batch, holders):
     """Check that the loss sees parameters by the outputs only; a probe would miss all else.
 
     Returns
@@ -91,7 +113,7 @@ def _check_alone(single, params, batch):
     bool
         Whether the loss of one example draws random numbers of Python or numpy.
     """
-    before = _other_random_states()
+    before = _other_random_states(holders)
     with torch.inference_mode(False), torch.enable_grad():
         values = {n: param.detach().clone().requires_grad_() for n, param in params.items()}
         told = partial(named, allowed="one that works with an example alone")
@@ -101,12 +123,30 @@ def _check_alone(single, params, batch):
             if slope is not None:
                 found = f"one that depends on {name!r} otherwise than by the outputs"
                 check.reject("loss", found, "one that sees the network by its outputs only")
-    return before != _other_random_states()
+    return before != _other_random_states(holders)
 
 
-def _other_random_states():
+def _check_alike(module, loss, inputs, labels):
+    """Check that the loss of a batch is the mean of those of its examples, if they can be told."""
+    outputs = _call(module)({}, inputs)
+    leaves = tree_leaves(outputs)
+    if not all(isinstance(x, torch.Tensor) and x.ndim and len(x) == len(labels) for x in leaves):
+        return
+    rows = [tree_map(lambda leaf, k=k: leaf[k : k + 1], outputs) for k in range(len(labels))]
+    with named("loss", "one that works with an example alone"):
+        alone = [float(value(loss, row, label[None])) for row, label in zip(rows, labels)]
+        whole, mean = float(value(loss, outputs, labels)), float(np.mean(alone))
+    same = abs(whole - mean) <= _SAME * max(abs(whole), abs(mean))
+    if np.isfinite(whole) and not same:
+        allowed = "a mean in which all examples weigh alike, for gradients of single ones"
+        check.reject("loss", "one in which they do not", allowed)
+
+
+def _other_random_states(holders):
+    """Return the states of all generators but torch's."""
     numpys = np.random.get_state()
-    return random.getstate(), numpys[1].tolist(), numpys[2:]
+    own = [g for g in own_generators(*holders) if not isinstance(g, torch.Generator)]
+    return random.getstate(), numpys[1].tolist(), numpys[2:], [str(state_of(g)) for g in own]
 
 
 def _weighted(rows, weight):
@@ -128,21 +168,19 @@ def _products(groups, rows, mean):
 @contextmanager
 def _attributes_kept(module, loss):
     """Put back the attributes of modules, what lists and dicts hold, and buffers of the loss."""
-    of_loss = list(loss.modules()) if isinstance(loss, torch.nn.Module) else []
+    of_loss = [layer for part in modules_held(loss) for layer in part.modules()]
     kept = []
     for layer in (*module.modules(), *of_loss):
         for held in (vars(layer), *vars(layer).values()):
             if type(held) in (dict, OrderedDict, list):
                 kept.append((held, held.copy()))
-    buffers = [(buffer, buffer.clone()) for part in of_loss for buffer in part.buffers(False)]
     try:
-        yield
+        with buffers_kept(of_loss):
+            yield
     finally:
         for held, before in kept:
             held.clear()
             (held.extend if isinstance(held, list) else held.update)(before)
-        for buffer, before in buffers:
-            buffer.copy_(before)
 
 
 def _freeze_batch_norm(module):

@@ -43,7 +43,8 @@ def page(advice):
         words = f"{kind.capitalize()} to the same loss against batch size, with its interval"
         sizes = [row["batch_size"] for row in rows]
         parts += [_figure(words, sizes, values[:, 0], values[:, 1:], advice), _table(rows)]
-        parts.append(_EXPLORER)
+        if advice["price"]:  # without, there is no cost to set against time
+            parts.append(_EXPLORER)
     parts += [_transfer(advice), _worth(advice)]
     template = Template((files("batchscaling.practice") / "report.html").read_text("utf-8"))
     data = json.dumps(advice, allow_nan=False).replace("<", "\\u003c")

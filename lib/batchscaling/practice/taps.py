@@ -82,6 +82,11 @@ class Taps:
                 tap.watch = True
 
 
+def is_of_meter(hook):
+    """Return whether a hook of a parameter's gradient is that of a meter."""
+    return isinstance(getattr(hook, "__self__", None), _Tap)
+
+
 class _Tap:
     """The sizes of one parameter's gradients, a backward pass after the other.
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from batchscaling import _validation as check
+from batchscaling._errors import InputError
 from batchscaling.practice.kept import copied, gradient
 from batchscaling.practice.memory import is_out_of_memory
 
@@ -73,19 +74,21 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
     ended = "no more examples, or larger sizes were not asked for"
 
     def timed(size):
-        return _steps(*run, examples.batch(torch.arange(size)))
+        return _steps(*run, examples.batch(torch.arange(size, device="cpu")))
 
     for size in (2**power for power in range(largest.bit_length())):
         try:
             seconds = timed(size)
         except Exception as error:
-            failed = f"{type(error).__name__}: {error}"
+            failed = str(error)
+            if not isinstance(error, InputError):
+                failed = f"{type(error).__name__}: {failed}"
             if is_out_of_memory(error) and not sizes:
                 check.reject("model", "too large", f"one that fits into memory ({error})")
             if is_out_of_memory(error):
                 ended = f"a batch of {size} does not fit into memory"
             elif sizes:
-                ended = f"a step with a batch of {size} raises {failed}"
+                ended = f"a step with a batch of {size} fails: {failed}"
             else:
                 continue
             break
@@ -102,7 +105,7 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
             ended = "larger batches take as long an example"
             break
     if not sizes:
-        check.reject("model", f"one whose steps all raise {failed}", "one with a batch that works")
+        check.reject("model", f"one whose steps all fail: {failed}", "one with a batch that works")
     best, middle = (_rising([statistic(row) for row in rows]) for statistic in (np.min, np.median))
     return Throughput(tuple(sizes), best, best, middle, ended)
 

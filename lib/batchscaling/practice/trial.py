@@ -4,12 +4,14 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from batchscaling import _validation as check
 from batchscaling._errors import InputError
-from batchscaling.practice.kept import copied, random_states_kept
+from batchscaling.practice.kept import copied
 from batchscaling.practice.losses import named, value
 from batchscaling.practice.memory import is_out_of_memory
+from batchscaling.practice.states import buffers_kept, modules_held, random_states_kept
 
 _SAME = 1e-3  # relative difference of losses that rounding may make
 
@@ -31,7 +33,8 @@ def tried(model, optimizer, loss, examples, batch_size):
         stack.enter_context(torch.inference_mode(False))  # which lets gradients be taken, too
         # It would raise an error where a loss is not finite.
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
-        stack.enter_context(random_states_kept())
+        stack.enter_context(random_states_kept(model, loss, *examples.holders))
+        stack.enter_context(buffers_kept(modules_held(loss)))
         with random_states_kept():
             others = _tensors_of_others(model, optimizer, loss, examples, batch_size)
         stack.enter_context(_gradients_aside(others))
@@ -56,7 +59,7 @@ def _tensors_of_others(model, optimizer, loss, examples, batch_size):
 def _step(model, optimizer, loss, examples, size, told):
     new, new_optimizer, new_loss = copied(model, optimizer, loss)
     with told("data"):
-        inputs, labels = examples.batch(torch.arange(size))
+        inputs, labels = examples.batch(torch.arange(size, device="cpu"))
     with told("model"):
         outputs = new(inputs)
     with told("loss"):
@@ -78,25 +81,28 @@ def _step(model, optimizer, loss, examples, size, told):
 
 
 def _check_mean(loss, outputs, labels):
-    """Refuse a loss that is a sum over the batch, if outputs and labels are tensors to divide."""
-    parts = outputs, labels
-    if not all(isinstance(part, torch.Tensor) and part.ndim for part in parts):
+    """Refuse a loss that is a sum over the batch, if outputs and labels can be divided."""
+    leaves = tree_leaves((outputs, labels))
+    tensors = all(isinstance(leaf, torch.Tensor) and leaf.ndim for leaf in leaves)
+    if not tensors or len({len(leaf) for leaf in leaves}) != 1:
         return
-    pieces = min(4, len(labels))
-    count = len(labels) // pieces * pieces if pieces else 0
-    if pieces < 2 or len(outputs) != len(labels):
-        return
+    pieces = min(4, len(leaves[0]))
+    count = len(leaves[0]) // max(pieces, 1) * pieces
 
-    def added(pieces):
-        divided = (part.detach()[:count].chunk(pieces) for part in parts)
-        return sum(float(value(loss, *some)) for some in zip(*divided, strict=True))
+    def of(place, parts):
+        """Return the loss of one of so many equal parts."""
+        some = slice(place * count // parts, (place + 1) * count // parts)
+        pair = tree_map(lambda leaf: leaf.detach()[some], (outputs, labels))
+        return float(value(loss, *pair))
 
     try:
         with torch.no_grad():
-            whole, *sums = added(1), added(2), added(pieces)
+            whole, *divided = ([of(k, parts) for k in range(parts)] for parts in (1, 2, pieces))
     except Exception:  # such as that of a loss of pairs, which a part of a batch may not have
         return
-    if whole and all(abs(whole - other) <= _SAME * abs(whole) for other in sums):
+    if sum(part != 0 for part in divided[-1]) < 2:
+        return
+    if all(abs(whole[0] - sum(parts)) <= _SAME * abs(whole[0]) for parts in divided):
         found = "a sum: that of a batch is that of its parts added up"
         check.reject("loss", found, "a mean over the batch")
 

@@ -41,11 +41,11 @@ def batches(seed, examples, batch_size):
     examples = check.integer("examples", examples, 1)
     sizes = batch_size if isinstance(batch_size, Iterable) else repeat(batch_size)
     rng = generator(seed, "order")
-    stream = torch.empty(0, dtype=torch.int64)
+    stream = torch.empty(0, dtype=torch.int64, device="cpu")
     for size in sizes:
         size = check.integer("batch_size", size, 1, examples)
         if len(stream) < size:
-            stream = torch.cat([stream, torch.randperm(examples, generator=rng)])
+            stream = torch.cat([stream, torch.randperm(examples, generator=rng, device="cpu")])
         yield stream[:size]
         stream = stream[size:]
 
