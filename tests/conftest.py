@@ -1,7 +1,18 @@
-"""Settings of all tests."""
+"""Settings of all tests, and what several folders of them share."""
+
+import os
+import shutil
 
 import pytest
 from hypothesis import settings
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+]
 
 # Two busy cores make single examples slow: time says nothing about right or wrong.
 settings.register_profile("book", deadline=None)
@@ -35,3 +46,23 @@ def as_module():
         return nn.Sequential(*layers[:-1])
 
     return build
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start Chromium: of BATCHSCALING_CHROMIUM, of the PATH, or the one Playwright installed.
+
+    One for all tests of a process: Playwright does not start a second time beside the first.
+    """
+    from playwright.sync_api import sync_playwright
+
+    named = os.environ.get("BATCHSCALING_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, NAMES)), None)
+    with sync_playwright() as playwright:
+        executable = found or playwright.chromium.executable_path
+        if not shutil.which(executable):
+            if named:
+                pytest.fail(f"BATCHSCALING_CHROMIUM names no program: {named}")
+            pytest.skip("no Chromium; install one with: python -m playwright install chromium")
+        with playwright.chromium.launch(executable_path=executable, args=FLAGS) as browser:
+            yield browser

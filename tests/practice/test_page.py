@@ -1,36 +1,26 @@
 """The page of an advice in a real browser: its numbers, its width and its colours."""
 
-import os
-import shutil
-
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 from test_advise import NOISE, SGD, SPEED, branches
 
 from batchscaling.practice.advice import combined
 
-CHROMIUM = os.environ.get("BATCHSCALING_CHROMIUM") or shutil.which("chromium")
 ADVICE = combined(8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, **SGD)
 
 
 @pytest.fixture(scope="module")
-def opened():
-    """Yield the function that opens the page in a colour scheme."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium; see the README")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def opened(browser):
+    """Return the function that opens the page in a colour scheme."""
 
-        def show(scheme):
-            page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
-            page.errors = []
-            page.on("pageerror", lambda error: page.errors.append(str(error)))
-            page.set_content(ADVICE.to_html())
-            return page
+    def show(scheme):
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.set_content(ADVICE.to_html())
+        return page
 
-        yield show
-        browser.close()
+    return show
 
 
 @pytest.fixture(scope="module")

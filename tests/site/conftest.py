@@ -9,23 +9,13 @@ import contextlib
 import functools
 import http.server
 import json
-import os
-import shutil
 import threading
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tools import book
 
 SITE = book.ROOT / "_build" / "html"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -45,21 +35,6 @@ def address():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Start Chromium: of BATCHSCALING_CHROMIUM, of the PATH, or the one Playwright installed."""
-    named = os.environ.get("BATCHSCALING_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, NAMES)), None)
-    with sync_playwright() as playwright:
-        executable = found or playwright.chromium.executable_path
-        if not shutil.which(executable):
-            if named:
-                pytest.fail(f"BATCHSCALING_CHROMIUM names no program: {named}")
-            pytest.skip("no Chromium; install one with: python -m playwright install chromium")
-        with playwright.chromium.launch(executable_path=executable, args=FLAGS) as browser:
-            yield browser
 
 
 # A page has followed a change of its size or colours once it was painted again.
