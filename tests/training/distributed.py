@@ -3,6 +3,8 @@
 ``torchrun distributed.py FOLDER`` trains all cases and stores the last parameters.
 ``python distributed.py FOLDER`` does so by the agent of torchrun and forks, which have imported
 torch already: that takes longer than all else. Then forks die, start again, and disagree.
+They are forks of a server without threads: one of a process whose other threads hold a lock at that
+moment would wait for it forever, and the agent has such threads.
 """
 
 import json
@@ -53,6 +55,8 @@ KFAC = {"lr": 0.05, "momentum": 0.5, "damping": 0.1, "kl_clip": 0.01, "factor_de
 OUTER = {"outer_lr": 0.7, "outer_momentum": 0.6}
 AHEAD = {"lr": 0.05, "momentum": 0.7, "extrapolation": 0.02}
 NOISY = {"lr": 0.05, "momentum": 0.7, "radius": 0.1}
+START = "forkserver"
+"""How processes start that torchrun does not."""
 LOCAL, POST, ROUNDS = (
     partial(local_steps, every=4),
     partial(local_steps, every=4, after=20),
@@ -212,6 +216,13 @@ def run_alone(rank, workers, port, log, arguments, before):
     run(log, arguments)
 
 
+def prepared(function, *arguments):
+    """Call a function in a new process, on one thread and with the small task."""
+    torch.set_num_threads(1)
+    TASKS["tiny"] = tiny.TINY
+    return function(*arguments)
+
+
 def forked(log, *arguments, workers=2, changes=None, before=bool):
     """Run the command line in forks, which nobody ends; return the exit codes.
 
@@ -220,10 +231,10 @@ def forked(log, *arguments, workers=2, changes=None, before=bool):
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
-    fork = multiprocessing.get_context("fork")
+    fork = multiprocessing.get_context(START)
     each = [[*arguments, *(changes or {}).get(rank, ())] for rank in range(workers)]
     processes = [
-        fork.Process(target=run_alone, args=(rank, workers, port, log, mine, before))
+        fork.Process(target=prepared, args=(run_alone, rank, workers, port, log, mine, before))
         for rank, mine in enumerate(each)
     ]
     for process in processes:
@@ -243,9 +254,9 @@ def agent(function, *arguments, workers=2, restarts=0):
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
         monitor_interval=0.1,
-        start_method="fork",
+        start_method=START,
     )
-    elastic_launch(config, function)(*arguments)
+    elastic_launch(config, prepared)(function, *arguments)
 
 
 BAD = {
@@ -285,6 +296,8 @@ def die_and_disagree(folder):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    TASKS["tiny"] = tiny.TINY
-    (train_all if "RANK" in os.environ else die_and_disagree)(Path(sys.argv[1]))
+    if "RANK" in os.environ:
+        prepared(train_all, Path(sys.argv[1]))
+    else:
+        multiprocessing.set_forkserver_preload(["torch.distributed", "batchscaling.training"])
+        die_and_disagree(Path(sys.argv[1]))
