@@ -229,7 +229,8 @@ class _Runs:
         total = 0.0
         with torch.no_grad():
             for indices in order:
-                total += float(loss_of(model, loss, self._examples.batch(indices)))
+                _, found = loss_of(model, loss, self._examples.batch(indices))
+                total += float(found)
                 self.taken += len(indices)
         return total / self._chunks
 

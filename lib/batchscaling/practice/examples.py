@@ -61,12 +61,16 @@ class Examples:
         if self.count < least:
             check.reject("data", f"one of {self.count} examples", f"at least {least}, {why}")
 
+    def first(self, size):
+        """Return the batch of the first so many examples."""
+        return self.batch(torch.arange(size, device="cpu"))
+
     def batch(self, indices):
         """Return inputs and labels."""
         if self._is_pair:
             batch = [part[indices.to(part.device)] for part in self._data]
         else:
-            with named("data", "one whose examples can be taken and made a batch"):
+            with named("data", "one whose examples can be taken and collated"):
                 batch = self._collate([self._data[int(index)] for index in indices])
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             parts = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
@@ -101,8 +105,8 @@ def _is_pair(data):
 
 
 def _numbered(data):
-    named = isinstance(data, (IterableDataset, Mapping, str))
-    if named or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+    unnumbered = isinstance(data, (IterableDataset, Mapping, str))
+    if unnumbered or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         check.reject("data", type(data).__name__, _ALLOWED)
     return data
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from functools import partial
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -10,9 +11,10 @@ from torch.nn.parameter import is_lazy
 from batchscaling import _validation as check
 from batchscaling.practice.losses import named, value
 from batchscaling.practice.memory import is_out_of_memory
+from batchscaling.practice.states import owner_of
 from batchscaling.practice.taps import is_of_meter
 
-_WORKS = "one that works with every batch of the data, also with larger ones"
+_WORKS = partial(named, allowed="one that works with every batch of the data, also larger ones")
 
 
 def copied(model, optimizer, loss):
@@ -32,7 +34,8 @@ def copied(model, optimizer, loss):
     try:
         copies = copy.deepcopy((model, optimizer), memo)
         _copy_attributes(optimizer, copies[1], memo)
-        loss = copy.deepcopy(loss, memo) if _has_state(loss) else loss
+        if isinstance(owner_of(loss), torch.nn.Module):
+            loss = copy.deepcopy(loss, memo)
     except (RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
@@ -47,8 +50,8 @@ def copied(model, optimizer, loss):
     return *copies, loss
 
 
-def loss_of(model, loss, batch):
-    """Return the loss of a batch of inputs and labels.
+def loss_of(model, loss, batch, told=_WORKS):
+    """Return the outputs and the loss of a batch of inputs and labels.
 
     Raises
     ------
@@ -56,10 +59,10 @@ def loss_of(model, loss, batch):
         If the model or the loss fails, but for memory.
     """
     inputs, labels = batch
-    with named("model", _WORKS):
+    with told("model"):
         outputs = model(inputs)
-    with named("loss", _WORKS):
-        return value(loss, outputs, labels)
+    with told("loss"):
+        return outputs, value(loss, outputs, labels)
 
 
 def gradient(model, loss, batch, optimizer):
@@ -71,8 +74,8 @@ def gradient(model, loss, batch, optimizer):
         If the model or the loss fails, but for memory.
     """
     optimizer.zero_grad()
-    found = loss_of(model, loss, batch)
-    with named("loss", _WORKS):
+    _, found = loss_of(model, loss, batch)
+    with _WORKS("loss"):
         found.backward()
 
 
@@ -145,8 +148,3 @@ def _copy_hooks(model, optimizer, new, new_optimizer):
                 copied_param.register_hook(hook)
     for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
         getattr(new_optimizer, name).update(getattr(optimizer, name))
-
-
-def _has_state(loss):
-    function = getattr(loss, "func", loss)  # of a functools.partial
-    return isinstance(getattr(function, "__self__", function), torch.nn.Module)

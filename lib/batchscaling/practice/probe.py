@@ -168,9 +168,9 @@ def _products(groups, rows, mean):
 @contextmanager
 def _attributes_kept(module, loss):
     """Put back the attributes of modules, what lists and dicts hold, and buffers of the loss."""
-    of_loss = [layer for part in modules_held(loss) for layer in part.modules()]
+    of_loss = modules_held(loss)
     kept = []
-    for layer in (*module.modules(), *of_loss):
+    for layer in (layer for part in (module, *of_loss) for layer in part.modules()):
         for held in (vars(layer), *vars(layer).values()):
             if type(held) in (dict, OrderedDict, list):
                 kept.append((held, held.copy()))

@@ -55,15 +55,22 @@ def modules_held(holder):
     That is as itself, the owner of a method, arguments of a `functools.partial`, variables of a
     closure, or attributes.
     """
-    parts = [holder]
-    while isinstance(parts[0], partial):
-        outer = parts[0]
-        parts = [outer.func, *outer.args, *outer.keywords.values(), *parts[1:]]
-    owner = getattr(parts[0], "__self__", parts[0])
-    cells = getattr(parts[0], "__closure__", None) or ()
+    parts = []
+    while isinstance(holder, partial):
+        parts += [*holder.args, *holder.keywords.values()]
+        holder = holder.func
+    owner = owner_of(holder)
+    cells = getattr(holder, "__closure__", None) or ()
     parts += [owner, *(_content(cell) for cell in cells), *getattr(owner, "__dict__", {}).values()]
     found = {id(part): part for part in parts if isinstance(part, torch.nn.Module)}
     return list(found.values())
+
+
+def owner_of(function):
+    """Return the object whose method a function is, or of which it is a `functools.partial`."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__self__", function)
 
 
 @contextmanager

@@ -74,23 +74,21 @@ def throughput(model, loss, examples, optimizer, *, largest, most_seconds=2.0):
     ended = "no more examples, or larger sizes were not asked for"
 
     def timed(size):
-        return _steps(*run, examples.batch(torch.arange(size, device="cpu")))
+        return _steps(*run, examples.first(size))
 
     for size in (2**power for power in range(largest.bit_length())):
         try:
             seconds = timed(size)
         except Exception as error:
-            failed = str(error)
-            if not isinstance(error, InputError):
-                failed = f"{type(error).__name__}: {failed}"
-            if is_out_of_memory(error) and not sizes:
+            short = is_out_of_memory(error)
+            if not sizes and short:
                 check.reject("model", "too large", f"one that fits into memory ({error})")
-            if is_out_of_memory(error):
-                ended = f"a batch of {size} does not fit into memory"
-            elif sizes:
-                ended = f"a step with a batch of {size} fails: {failed}"
-            else:
+            failed = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            if not sizes:
                 continue
+            ended = f"a step with a batch of {size} fails: {failed}"
+            if short:
+                ended = f"a batch of {size} does not fit into memory"
             break
         sizes.append(size)
         rows.append(seconds)

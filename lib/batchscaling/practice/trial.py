@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from batchscaling import _validation as check
 from batchscaling._errors import InputError
-from batchscaling.practice.kept import copied
+from batchscaling.practice.kept import copied, loss_of
 from batchscaling.practice.losses import named, value
 from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.states import buffers_kept, modules_held, random_states_kept
@@ -58,13 +58,9 @@ def _tensors_of_others(model, optimizer, loss, examples, batch_size):
 
 def _step(model, optimizer, loss, examples, size, told):
     new, new_optimizer, new_loss = copied(model, optimizer, loss)
-    with told("data"):
-        inputs, labels = examples.batch(torch.arange(size, device="cpu"))
-    with told("model"):
-        outputs = new(inputs)
-    with told("loss"):
-        found = value(new_loss, outputs, labels)
-        _check_mean(new_loss, outputs, labels)
+    batch = examples.first(size)
+    outputs, found = loss_of(new, new_loss, batch, told)
+    _check_mean(new_loss, outputs, batch[1])
     own, copies = ({id(param) for param in each.parameters()} for each in (model, new))
     others = [leaf for leaf in _leaves(found) if id(leaf) not in copies]
     if any(id(leaf) in own for leaf in others):
