@@ -5,11 +5,14 @@
 Without a name, all chapters in the table of contents and the masters of the assignments.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 from tools import anatomy, book, filled, parallel
 from tools.setup_cell import setup_cell
@@ -20,16 +23,29 @@ TIMEOUT = 600  # seconds a cell, for slow machines
 
 def execute(notebook, folder):
     """Run all cells of `notebook` in `folder`, in place, and fill in captions from code."""
-    client = NotebookClient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        coalesce_streams=True,
-        record_timing=False,
-        resources={"metadata": {"path": str(folder)}},
-    )
-    client.on_cell_executed = lambda **executed: filled.fill(client.kc, **executed)
-    client.execute()
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        client = NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            kernel_name="python3",
+            coalesce_streams=True,
+            record_timing=False,
+            config=transport(sockets),
+            resources={"metadata": {"path": str(folder)}},
+        )
+        client.on_cell_executed = lambda **executed: filled.fill(client.kc, **executed)
+        client.execute()
+
+
+def transport(folder):
+    """Return how to talk to a kernel: by files in `folder`, where the system has such.
+
+    Kernels that start at the same moment can take each other's ports.
+    """
+    config = Config()
+    if os.name == "posix":
+        config.ConnectionFileMixin = Config(transport="ipc", ip=f"{folder}/kernel")
+    return config
 
 
 def normalise(notebook):
