@@ -480,8 +480,7 @@ def test_buffers_of_losses_that_are_held_stay(kind, way):
     if way == "advise":
         advised(model, loss, data, sgd)
     else:
-        with pytest.raises(ValueError, match=r"^(model|loss) is"):
-            NoiseMeter(model).probe(loss, *data)
+        assert NoiseMeter(model).probe(loss, *data).trace > 0
     assert equal(held.state_dict(), before) and held.temper.grad is None
 
 
@@ -666,14 +665,14 @@ def test_what_cannot_be_branched_is_named(case):
         advised(model, cross_entropy, data, optimizer_of(model))
 
 
-def test_sparse_gradients_are_branched():
+def test_sparse_gradients_are_measured_and_branched():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(10, 3, sparse=True))
     words = torch.randint(10, (400,))
     adam = torch.optim.SparseAdam(model.parameters(), lr=0.05)
     advice = advised(model, cross_entropy, (words, words % 3), adam)
-    assert advice.failed.keys() == {"noise"} and advice.branches.reason is None
-    assert "torch.func can take" in advice.failed["noise"] and "\n" not in advice.failed["noise"]
+    assert not advice.failed and advice.branches.reason is None
+    assert advice.noise.trace > 0
 
 
 def test_optimizers_with_three_betas_are_named():

@@ -215,10 +215,15 @@ class NoiseMeter:
         ValueError
             If an argument is out of its range, inputs and labels do not fit each other, the
             geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs or
-            is no mean of those of single examples, the gradient of one example does not fit into
-            memory, or the model has no parameter to train
-            now, or batch normalisation without running statistics, or does not work under
-            ``torch.func.vmap``.
+            is no mean of those of single examples, the gradient of one example cannot be taken or
+            does not fit into memory, or the model has no parameter to train now, or batch
+            normalisation without running statistics.
+
+        Notes
+        -----
+        Where `torch.func` cannot take the gradients of a chunk together, as in a `torch.nn.GRU` or
+        where the way through the network depends on the example, they are taken one after the
+        other, which is slower.
         """
         check_loss(loss)
         batch = _check_batch(inputs, labels)
@@ -251,7 +256,7 @@ class NoiseMeter:
             except Exception as error:
                 if not is_out_of_memory(error):
                     told = str(error).partition("\n")[0]
-                    allowed = f"one whose gradients of single examples torch.func can take ({told})"
+                    allowed = f"one whose gradients of single examples can be taken ({told})"
                     check.reject("model", type(self._module).__name__, allowed)
                 if chunk == 1:
                     check.reject("model", "too large", f"one that fits into memory ({error})")

@@ -34,7 +34,8 @@ def example_products(module, groups, geometry, loss, batch, chunk):
     """Return the products of gradients that `per_example_estimate` takes.
 
     Gradients are made in chunks, twice, and never kept all. Where random numbers of Python or
-    numpy are drawn, a chunk is one example.
+    numpy are drawn, a chunk is one example. Where `torch.func` cannot take the gradients of a
+    chunk together, they are taken one after the other.
 
     Parameters
     ----------
@@ -54,23 +55,24 @@ def example_products(module, groups, geometry, loss, batch, chunk):
     every = {name: p for group in groups for name, p in group.items()}
     weights = {name: geometry.weight(p) for name, p in every.items()}
     single = _single(module, every, loss)
-    each = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
     values = {name: param.detach() for name, param in every.items()}
 
     def gradients():
         """Yield those of each chunk; all random numbers are the same at each call."""
-        with random_states_kept(module, loss):
+        with _start_kept(module, loss):
             for some in zip(*(part.split(chunk) for part in batch), strict=True):
                 rows = each(values, *some)
                 yield {name: _weighted(g, weights[name]) for name, g in rows.items()}
 
     with torch.no_grad(), _attributes_kept(module, loss):
         _freeze_batch_norm(module)
-        with random_states_kept(module, loss):
+        with _start_kept(module, loss):
             if _check_alone(single, every, batch, (module, loss)):
                 chunk = 1  # examples of one chunk would share the numbers
-        with random_states_kept(module, loss):
+        with _start_kept(module, loss):
             _check_alike(module, loss, *(part[: _COMPARED * chunk] for part in batch))
+        with _start_kept(module, loss):
+            each = _each(single, values, batch, loss)
         sums = [{name: g.sum(0) for name, g in some.items()} for some in gradients()]
         mean = {name: sum(some[name] for some in sums) / len(batch[0]) for name in every}
         parts = [_products(groups, some, mean) for some in gradients()]
@@ -103,6 +105,35 @@ def _call(module):
         return functional_call(module, tensors, (inputs,), tie_weights=False)
 
     return call
+
+
+def _each(single, values, batch, loss):
+    """Return the function of parameters and examples that takes the gradient of each."""
+    together = vmap(grad(single), in_dims=(None, 0, 0), randomness="different")
+    try:
+        together(values, *(part[:2] for part in batch))
+    except Exception:  # torch has many kinds of them for what it cannot do; or memory is short
+        return partial(_one_by_one, single, modules_held(loss))
+    return together
+
+
+def _one_by_one(single, of_loss, values, inputs, labels):
+    """Return the gradient of each example, as if `torch.func` had taken all of them together."""
+    rows = []
+    for example, label in zip(inputs, labels, strict=True):
+        with buffers_kept(of_loss):  # no example sees what another one left there
+            _, slopes = _alone(single, values, (example, label))
+        rows.append(slopes)
+    return {name: torch.stack([row[name] for row in rows]) for name in values}
+
+
+def _alone(single, params, example, **options):
+    """Return the loss of one example, and its gradient; zeros where there is none."""
+    with torch.inference_mode(False), torch.enable_grad():
+        values = {n: param.detach().clone().requires_grad_() for n, param in params.items()}
+        found = single(values, *(part.clone() for part in example), **options)
+        slopes = torch.autograd.grad(found, list(values.values()), materialize_grads=True)
+    return found, {name: slope.to_dense() for name, slope in zip(values, slopes, strict=True)}
 
 
 def _check_alone(single, params, batch, holders):
@@ -166,17 +197,22 @@ def _products(groups, rows, mean):
 
 
 @contextmanager
+def _start_kept(module, loss):
+    """Put back random numbers and buffers of the loss, so that the next pass begins as this one."""
+    with random_states_kept(module, loss), buffers_kept(modules_held(loss)):
+        yield
+
+
+@contextmanager
 def _attributes_kept(module, loss):
-    """Put back the attributes of modules, what lists and dicts hold, and buffers of the loss."""
-    of_loss = modules_held(loss)
+    """Put back the attributes of modules, and what lists and dicts hold."""
     kept = []
-    for layer in (layer for part in (module, *of_loss) for layer in part.modules()):
+    for layer in (layer for part in (module, *modules_held(loss)) for layer in part.modules()):
         for held in (vars(layer), *vars(layer).values()):
             if type(held) in (dict, OrderedDict, list):
                 kept.append((held, held.copy()))
     try:
-        with buffers_kept(of_loss):
-            yield
+        yield
     finally:
         for held, before in kept:
             held.clear()
