@@ -283,6 +283,8 @@ def test_a_branch_that_diverges_has_lost(quadratic):
         ({"factors": 4}, "factors is 4; allowed: increasing"),
         ({"factors": [[2], [4, 8]]}, r"factors is \[2\]"),
         ({"repeats": 2}, "repeats is 2"),
+        ({"repeats": 10**9}, "repeats is 1000000000"),
+        ({"steps": 10**9}, "steps is 1000000000"),
         ({"steps": 0}, "steps is 0"),
         ({"tolerance": 0}, "tolerance is 0"),
         ({"confidence": 1}, "confidence is 1"),

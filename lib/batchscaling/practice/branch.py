@@ -1,6 +1,7 @@
 """The branched check: short runs from one state, with batches of several sizes."""
 
 import random
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -11,12 +12,13 @@ from batchscaling import _validation as check
 from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled, loss_of
 from batchscaling.practice.losses import check_loss
-from batchscaling.practice.memory import is_out_of_memory
+from batchscaling.practice.memory import fitting, is_out_of_memory
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
+_MOST = 100_000  # steps and repetitions: more would take weeks, and memory to list them
 _MOMENTS = 4  # batches of the largest size whose squares Adam's average is scaled by
 
 
@@ -73,11 +75,11 @@ def branch(
     factors : sequence of int
         k, increasing, from 2 on; each divides the largest.
     steps : int
-        Of the branch with the largest batches. The window has so many times its batch of examples.
-        A short window does not see that a rate is unstable in the long run.
+        Of the branch with the largest batches, at most 100,000. The window has so many times its
+        batch of examples. A short window does not see that a rate is unstable in the long run.
     repeats : int
-        At least 3. On the noisy quadratic model, 95 % intervals of 8 hold the truth 92 times in
-        100, and of 16 93 times, refusals aside.
+        From 3 to 100,000. On the noisy quadratic model, 95 % intervals of 8 hold the truth 92 times
+        in 100, and of 16 93 times, refusals aside.
     evaluated : int
         Examples that losses are compared on, in each repetition others; they come after those of
         the window where the data has as many.
@@ -164,8 +166,8 @@ def _check_factors(name, factors):
 
 _CHECKS = {
     "factors": _check_factors,
-    "steps": partial(check.integer, low=1),
-    "repeats": partial(check.integer, low=3),
+    "steps": partial(check.integer, low=1, high=_MOST),
+    "repeats": partial(check.integer, low=3, high=_MOST),
     "evaluated": partial(check.integer, low=1),
     "tolerance": check.positive,
     "confidence": partial(check.real, low=0, high=1, low_open=True, high_open=True),
@@ -195,13 +197,12 @@ class _Runs:
             If memory is short at the run's own batch size.
         """
         try:
-            return np.array([self._loss_after(factor, seed) for seed in self._seeds])
+            with fitting(self._size) if factor <= 1 else nullcontext():
+                return np.array([self._loss_after(factor, seed) for seed in self._seeds])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if factor > 1:
-                return None
-            check.reject("batch_size", self._size, f"one that fits into memory ({error})")
+            return None
 
     def _loss_after(self, factor, seed):
         model, optimizer, loss = copied(*self._run)

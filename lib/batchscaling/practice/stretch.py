@@ -8,10 +8,9 @@ before they are divided. The interval then holds what states differ by, too.
 
 from dataclasses import replace
 
-from batchscaling import _validation as check
 from batchscaling.noise import ratio_estimate
 from batchscaling.practice.kept import copied, gradient
-from batchscaling.practice.memory import is_out_of_memory
+from batchscaling.practice.memory import fitting
 from batchscaling.practice.meter import NoiseMeter
 from batchscaling.practice.probe import GRADIENTS
 from batchscaling.practice.reading import nothing, read
@@ -95,12 +94,8 @@ class _Walk:
 
     def _step(self):
         model, loss, optimizer = self._run
-        try:
+        with fitting(self._batch_size):
             gradient(model, loss, self._batch(self._batch_size), optimizer)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            check.reject("batch_size", self._batch_size, f"one that fits into memory ({error})")
         optimizer.step()
 
     def _batch(self, size):
