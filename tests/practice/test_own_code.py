@@ -12,8 +12,10 @@ from test_branch import awkward, equal, everything
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import (
+    ConcatDataset,
     DataLoader,
     Dataset,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -23,6 +25,7 @@ from batchscaling.__main__ import main
 from batchscaling.practice import BranchedCheck, NoiseMeter, NoiseReading, Throughput, advise
 from batchscaling.practice.advice import combined
 from batchscaling.practice.branch import branch, scale_moments
+from batchscaling.practice.kept import copied
 from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.states import state_of
 
@@ -389,16 +392,67 @@ def test_hooks_of_gradients_and_steps_act_on_copies():
     options = {"batch_size": 8, **QUICK}
     usual = branch(model, cross_entropy, data, sgd, **options)
     seen = []
-    sgd.register_step_pre_hook(lambda *_: seen.append(1))
+    sgd.register_step_pre_hook(lambda *_: seen.append("before"))
+    sgd.register_step_post_hook(lambda *_: seen.append("after"))
     for param in model.parameters():
         param.register_hook(lambda grad: grad / 2)
     halved = branch(model, cross_entropy, data, sgd, **options)
+    new, *_ = copied(model, sgd, None)
+    assert [len(param._backward_hooks) for param in new.parameters()] == [1] * 4
+    assert [len(param._backward_hooks) for param in model.parameters()] == [2] * 4
     meter.step(8)
     for param in model.parameters():
         param._backward_hooks.clear()
     slower = torch.optim.SGD(model.parameters(), lr=0.025)
     assert branch(model, cross_entropy, data, slower, **options).lost == halved.lost != usual.lost
-    assert len(seen) > 10
+    assert seen.count("before") == seen.count("after") > 10
+
+
+@pytest.mark.parametrize("kind", ["method", "partial"])
+def test_a_loss_of_a_module_begins_each_branch_as_it_is(kind):
+    model, data, sgd = plain()
+    held = Tempered()
+    loss = {"method": held.forward, "partial": partial(held.forward)}[kind]
+    options = {"batch_size": 8, **QUICK}
+    assert branch(model, loss, data, sgd, **options) == branch(model, held, data, sgd, **options)
+
+
+class Torn(torch.autograd.Function):
+    """Has a gradient for small batches only."""
+
+    @staticmethod
+    def forward(ctx, outputs):
+        return outputs.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if len(grad) > 8:
+            raise RuntimeError("no way back")
+        return grad
+
+
+def test_a_gradient_that_fails_in_a_larger_batch_is_named():
+    model, data, sgd = plain()
+    with pytest.raises(ValueError, match=r"^loss is .*no way back"):
+        branch(
+            model,
+            lambda outputs, labels: cross_entropy(Torn.apply(outputs), labels),
+            data,
+            sgd,
+            **{"batch_size": 8, **QUICK},
+        )
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_a_model_of_which_no_copy_fits_into_memory_is_named(kind):
+    class Huge(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise kind("out of memory")
+
+    model, data = Huge(5, 3), plain()[1]
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"^model is 'too large'; allowed: .*memory twice"):
+        advised(model, cross_entropy, data, sgd)
 
 
 def test_a_loader_of_a_subset_is_that_subset():
@@ -547,6 +601,50 @@ def test_data_of_every_kind_say_the_same(kind):
     assert branch(model, cross_entropy, given, sgd, **options) == branch(
         model, cross_entropy, data, sgd, **options
     )
+
+
+class Shaken(Pairs):
+    """Draws by a generator: its own, or that of a function that changes its inputs."""
+
+    def __init__(self, data, changes=None):
+        super().__init__(data)
+        self.changes = changes
+        self.rng = torch.Generator() if changes is None else None
+
+    def __getitem__(self, index):
+        inputs, label = super().__getitem__(index)
+        if self.changes is not None:
+            return self.changes[0](inputs), label
+        return inputs + torch.randn(5, generator=self.rng), label
+
+
+class Shake:
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, inputs):
+        return inputs + self.rng.normal()
+
+
+@pytest.mark.parametrize("kind", ["itself", "subset of a subset", "joined", "changes"])
+def test_generators_of_data_are_put_back(kind):
+    model, data, sgd = plain()
+    changed = Shaken(data, [Shake()] if kind == "changes" else None)
+    given = {
+        "subset of a subset": DataLoader(Subset(Subset(changed, range(300)), range(200))),
+        "joined": ConcatDataset([Pairs(data), changed]),
+    }.get(kind, changed)
+    rng = changed.changes[0].rng if kind == "changes" else changed.rng
+
+    def state():
+        found = state_of(rng)
+        return found.tolist() if isinstance(found, torch.Tensor) else found
+
+    before = state()
+    assert advised(model, cross_entropy, given, sgd).failed == {}
+    assert state() == before
+    changed[0]
+    assert state() != before
 
 
 class Unsized(Dataset):

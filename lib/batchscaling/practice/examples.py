@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     IterableDataset,
     Subset,
     SubsetRandomSampler,
@@ -54,7 +55,7 @@ class Examples:
     @property
     def holders(self):
         """What the data are made of that may hold generators of random numbers."""
-        return () if self._is_pair else (self._data, getattr(self._data, "dataset", None))
+        return () if self._is_pair else _parts(self._data)
 
     def check_count(self, least, why):
         """Raise a ``ValueError`` if there are fewer examples, which says `why` it takes more."""
@@ -78,6 +79,23 @@ class Examples:
             check.reject("data", f"batches of {kind}{parts}", "pairs of inputs and labels")
         # Detached: a graph that they belong to is the user's.
         return [p.detach().to(self._device) if isinstance(p, torch.Tensor) else p for p in batch]
+
+
+def _parts(data):
+    """Return a data set, the data sets that it is made of, and the functions they change data by.
+
+    Those are attributes, or entries of a list that is one.
+    """
+    found, waiting = {}, [data]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in found:
+            continue
+        found[id(part)] = part
+        for held in getattr(part, "__dict__", {}).values():
+            each = held if isinstance(held, (list, tuple)) else [held]
+            waiting += [one for one in each if isinstance(one, Dataset) or callable(one)]
+    return tuple(found.values())
 
 
 def _drawn(loader):

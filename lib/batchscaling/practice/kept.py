@@ -28,7 +28,8 @@ def copied(model, optimizer, loss):
     Raises
     ------
     ValueError
-        If one of them cannot be copied, or the copies do not belong together.
+        If one of them cannot be copied, also for want of memory, or the copies do not belong
+        together.
     """
     memo = {}  # tensors that are shared are shared in the copies
     try:
@@ -36,9 +37,9 @@ def copied(model, optimizer, loss):
         _copy_attributes(optimizer, copies[1], memo)
         if isinstance(owner_of(loss), torch.nn.Module):
             loss = copy.deepcopy(loss, memo)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise
+            check.reject("model", "too large", f"one that fits into memory twice ({error})")
         allowed = f"one that copy.deepcopy copies, with its optimizer and loss ({error})"
         check.reject("model", type(model).__name__, allowed)
     if not _belong(*copies):
