@@ -432,16 +432,14 @@ class Torn(torch.autograd.Function):
         return grad
 
 
-def test_a_gradient_that_fails_in_a_larger_batch_is_named():
+@pytest.mark.parametrize(("size", "words"), [(8, "every batch"), (16, "a batch of 16")])
+def test_a_gradient_that_fails_is_named(size, words):
+    def loss(outputs, labels):
+        return cross_entropy(Torn.apply(outputs), labels)
+
     model, data, sgd = plain()
-    with pytest.raises(ValueError, match=r"^loss is .*no way back"):
-        branch(
-            model,
-            lambda outputs, labels: cross_entropy(Torn.apply(outputs), labels),
-            data,
-            sgd,
-            **{"batch_size": 8, **QUICK},
-        )
+    with pytest.raises(ValueError, match=rf"^loss is .*no way back.*{words}"):
+        branch(model, loss, data, sgd, **{"batch_size": size, **QUICK})
 
 
 @pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
@@ -619,6 +617,20 @@ class Shaken(Pairs):
         return inputs + torch.randn(5, generator=self.rng), label
 
 
+def shown(generator):
+    """Return the whole state of a generator, to be compared."""
+    state = state_of(generator)
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    return [part.tolist() if hasattr(part, "tolist") else part for part in flat(state)]
+
+
+def flat(state):
+    parts = state.values() if isinstance(state, dict) else state
+    is_nest = isinstance(state, (dict, tuple))
+    return [leaf for part in parts for leaf in flat(part)] if is_nest else [state]
+
+
 class Shake:
     def __init__(self):
         self.rng = np.random.default_rng(0)
@@ -636,16 +648,32 @@ def test_generators_of_data_are_put_back(kind):
         "joined": ConcatDataset([Pairs(data), changed]),
     }.get(kind, changed)
     rng = changed.changes[0].rng if kind == "changes" else changed.rng
-
-    def state():
-        found = state_of(rng)
-        return found.tolist() if isinstance(found, torch.Tensor) else found
-
-    before = state()
+    before = shown(rng)
     assert advised(model, cross_entropy, given, sgd).failed == {}
-    assert state() == before
+    assert shown(rng) == before
     changed[0]
-    assert state() != before
+    assert shown(rng) != before
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "old numpy", "python"])
+@pytest.mark.parametrize("place", ["model", "loss"])
+def test_generators_of_a_model_or_a_loss_are_put_back_by_advice(kind, place):
+    drops = OwnDropout(kind)
+    model = nn.Sequential(drops if place == "model" else nn.Linear(200, 2))
+    extra = nn.Sequential(drops)
+
+    def loss(outputs, labels):
+        more = 0 if place == "model" else extra(torch.ones(len(outputs), 200)).mean()
+        return (outputs.reshape(len(labels), -1).sum(1) - labels).square().mean() + 1e-3 * more
+
+    torch.manual_seed(0)
+    data = torch.randn(400, 200), torch.randn(400)
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-4)
+    before = shown(drops.rng)
+    advised(model, loss, data, sgd)
+    assert shown(drops.rng) == before
+    drops(torch.ones(2, 200))
+    assert shown(drops.rng) != before
 
 
 class Unsized(Dataset):

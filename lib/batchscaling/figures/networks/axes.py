@@ -5,10 +5,11 @@ import numpy as np
 
 
 def batch_size_axis(axes, batch_sizes):
-    """Give `axes` a horizontal axis of batch sizes, every second of which has a label."""
+    """Give `axes` a horizontal axis of batch sizes; of more than four, every second has a label."""
     axes.set_xscale("log", base=2)
     axes.set_xlabel("batch size B")
-    shown = np.append(batch_sizes[:-1:2], batch_sizes[-1])
+    every = 1 if len(batch_sizes) <= 4 else 2
+    shown = np.append(batch_sizes[:-1:every], batch_sizes[-1])
     axes.set_xticks(shown, labels=[f"{size:g}" for size in shown])
     axes.minorticks_off()
 
