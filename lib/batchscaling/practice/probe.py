@@ -122,18 +122,17 @@ def _one_by_one(single, of_loss, values, inputs, labels):
     rows = []
     for example, label in zip(inputs, labels, strict=True):
         with buffers_kept(of_loss):  # no example sees what another one left there
-            _, slopes = _alone(single, values, (example, label))
-        rows.append(slopes)
+            rows.append(_gradient(single, values, example, label))
     return {name: torch.stack([row[name] for row in rows]) for name in values}
 
 
-def _alone(single, params, example, **options):
-    """Return the loss of one example, and its gradient; zeros where there is none."""
+def _gradient(single, params, example, label):
+    """Return the gradient of one example by name, zero where there is none."""
     with torch.inference_mode(False), torch.enable_grad():
         values = {n: param.detach().clone().requires_grad_() for n, param in params.items()}
-        found = single(values, *(part.clone() for part in example), **options)
+        found = single(values, example.clone(), label.clone())
         slopes = torch.autograd.grad(found, list(values.values()), materialize_grads=True)
-    return found, {name: slope.to_dense() for name, slope in zip(values, slopes, strict=True)}
+    return {name: slope.to_dense() for name, slope in zip(values, slopes, strict=True)}
 
 
 def _check_alone(single, params, batch, holders):
