@@ -22,12 +22,13 @@ serve: $(SITE)  ## Show the site on http://127.0.0.1:8000
 lab: $(INSTALLED)  ## Open the chapters in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=chapters
 
-# One thread each, and one process more than two cores: tests with processes of their own wait.
+# One thread each: two workers with two threads each would wait for each other. A third one gained
+# nothing on two cores, and a cluster's worker took minutes to start.
 test: $(SITE)  ## Run every check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(INSTALLED)  ## Measure the run time of the build, chapters, engine and training
 	$(BIN)/python -m tools.bench_execute
