@@ -552,10 +552,21 @@ def test_a_probe_takes_smaller_chunks_where_memory_is_short():
     _, data, _ = plain()
     reading = NoiseMeter(model).probe(cross_entropy, *data)
     assert max(most) > 16 and reading.measured == 400
+    assert 16 in most  # halved, until eight chunks fit
     like = nn.Linear(5, 3)
     like.load_state_dict(model.state_dict())
     other = NoiseMeter(like).probe(cross_entropy, *data)
     assert reading.trace == pytest.approx(other.trace)
+
+
+def test_an_error_of_ones_own_code_is_told_in_a_line():
+    def loss(outputs, labels):
+        raise RuntimeError("no such class\nand much more")
+
+    model, data, sgd = plain()
+    with pytest.raises(ValueError, match="no such class'; allowed") as caught:
+        branch(model, loss, data, sgd, batch_size=8, **QUICK)
+    assert "and much more" not in str(caught.value)
 
 
 def test_a_default_device_is_no_hindrance():
