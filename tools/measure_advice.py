@@ -1,11 +1,14 @@
 """Ask for advice in runs of the sweeps' tasks: the data of chapter practice/04.
 
-    python -m tools.measure_advice [file]
+    python -m tools.measure_advice [advice | momentum] [file]
 
 A run begins with the settings that a sweep found best at a small batch size. At some points of its
 way, `batchscaling.practice.advise` is asked for the noise scale. What is stored for each time: the
 reading with its interval, or why there is none, and the gradients of single examples that it took.
-The sweeps know what each batch size really takes. It takes about ten minutes of one core.
+The sweeps know what each batch size really takes.
+
+``advice`` takes about ten minutes of one core. ``momentum`` is about runs that were not looked at
+before the rule for momentum was chosen (`batchscaling.practice.predict.critical`).
 """
 
 import json
@@ -27,15 +30,22 @@ from batchscaling.training.data.order import generator
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
 
-FILE = Path(__file__).parents[1] / "data" / "practice" / "advice.json"
-BEGUN = {
-    "digits-mlp": (16, 64),
-    "fashion-cnn-small": (16, 64),
-    "mnist-cnn-small": (16, 64),
-    "mnist-softmax": (64, 256),
+FOLDER = Path(__file__).parents[1] / "data" / "practice"
+RUNS = {
+    "advice": {
+        ("digits-mlp", (16, 64)): ("sgd", "heavy_ball", "adam"),
+        ("fashion-cnn-small", (16, 64)): ("sgd", "heavy_ball", "adam"),
+        ("mnist-cnn-small", (16, 64)): ("sgd", "heavy_ball", "adam"),
+        ("mnist-softmax", (64, 256)): ("sgd", "heavy_ball", "adam"),
+    },
+    "momentum": {
+        ("digits-mlp", (16, 64)): ("nesterov",),
+        ("mnist-softmax", (64, 256)): ("nesterov",),
+        ("shakespeare-transformer", (4, 8)): ("sgd", "heavy_ball", "adam"),
+        ("fashion-cnn-small-hard", (16, 64)): ("sgd", "heavy_ball", "adam"),
+    },
 }
-"""Batch sizes that runs begin with."""
-OPTIMIZERS = ("sgd", "heavy_ball", "adam")
+"""For each file: tasks, batch sizes that runs begin with, and optimizers."""
 SEEDS = range(3)
 ASKED = (0.1, 0.25, 0.5)  # of the steps that the sweep took to the target
 
@@ -58,7 +68,13 @@ def optimizer_of(name, hyper, params, weight_decay):
     more = {"lr": hyper["lr"], "weight_decay": weight_decay}
     if name == "adam":
         return torch.optim.Adam(params, betas=(hyper["beta1"], 0.999), **more)
+    more["nesterov"] = name == "nesterov"
     return torch.optim.SGD(params, momentum=hyper.get("momentum", 0.0), **more)
+
+
+def loss(outputs, labels):
+    """Return the mean over all labels: one of each example, or one of each of its positions."""
+    return cross_entropy(outputs.flatten(0, -2), labels.flatten())
 
 
 def asked(task, data, cell, seed):
@@ -72,9 +88,9 @@ def asked(task, data, cell, seed):
     for step, indices in zip(range(max(shares) + 1), order, strict=False):
         if step in shares:
             options = {"batch_size": cell.batch_size, "layers": ["noise"], "seed": seed}
-            advice = advise(model, cross_entropy, pair, optimizer, **options)
+            advice = advise(model, loss, pair, optimizer, **options)
             yield {"seed": seed, "asked": shares[step], "steps": steps, **kept(advice.noise)}
-        gradient(model, cross_entropy, [part[indices] for part in pair], optimizer)
+        gradient(model, loss, [part[indices] for part in pair], optimizer)
         optimizer.step()
 
 
@@ -90,22 +106,24 @@ def _short(value):
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def main(file):
+def main(name, file):
     """Ask in every run, and write the file."""
     torch.set_num_threads(1)
     began, rows = time.perf_counter(), []
-    for name, sizes in BEGUN.items():
-        task, data = TASKS[name], TASKS[name].load()
-        cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
-        for optimizer, size, seed in product(OPTIMIZERS, sizes, SEEDS):
-            run = {"task": name, "optimizer": optimizer, "batch_size": size}
+    for (task_name, sizes), optimizers in RUNS[name].items():
+        task, data = TASKS[task_name], TASKS[task_name].load()
+        cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=task_name)}
+        for optimizer, size, seed in product(optimizers, sizes, SEEDS):
+            run = {"task": task_name, "optimizer": optimizer, "batch_size": size}
             for row in asked(task, data, cells[optimizer, size], seed):
                 rows.append({**run, **row})
                 print(json.dumps(rows[-1]), flush=True)
-    origin = provenance("python -m tools.measure_advice", "cpu", time.perf_counter() - began)
+    command = f"python -m tools.measure_advice {name}"
+    origin = provenance(command, "cpu", time.perf_counter() - began)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_record(file, {"provenance": origin, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
+    name = sys.argv[1] if len(sys.argv) > 1 else "advice"
+    main(name, Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER / f"{name}.json")
