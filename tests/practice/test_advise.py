@@ -4,15 +4,21 @@ import copy
 import json
 import re
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import brentq
 from test_branch import awkward, equal, everything
 from torch.nn.functional import cross_entropy
 
 from batchscaling.__main__ import main
 from batchscaling.curves import load_results
+from batchscaling.nqm import SGD as SGD_ON_QUADRATICS
+from batchscaling.nqm import HeavyBall, Nesterov, NoisyQuadratic, critical_batch_size
 from batchscaling.practice import BranchedCheck, NoiseReading, Throughput, advise, predict
 from batchscaling.practice.advice import combined
 from batchscaling.training import TASKS
@@ -112,16 +118,110 @@ def test_what_follows_from_the_layers(layers, sizes, words):
         assert found[1] < found[0] < found[2]
 
 
-@pytest.mark.parametrize(
-    ("hyper", "told"),
-    [({"momentum": 0.9}, True), ({"beta1": 0.9, "beta2": 0.99}, True), ({"beta1": 0.0}, False)],
-)
-def test_what_the_noise_scale_does_not_know_of_momentum_is_told(hyper, told):
+@pytest.mark.parametrize(("beta1", "told"), [(0.9, True), (0.0, False)])
+def test_what_the_noise_scale_does_not_know_of_adam_is_told(beta1, told):
+    adam = {"method": "adam", "hyper": {"beta1": beta1, "beta2": 0.99}}
     for layers in ((SPEED, NOISE, None), (None, NOISE, None)):
-        reason = combined(8, *layers, {}, method="sgd", hyper=hyper).reason
+        reason = combined(8, *layers, {}, **adam).reason
         assert ("momentum may let larger ones" in reason) == told
-    of_branches = combined(8, None, None, branches(16, 64), {}, method="sgd", hyper=hyper)
+    of_branches = combined(8, None, None, branches(16, 64), {}, **adam)
     assert "momentum" not in of_branches.reason
+
+
+def test_with_momentum_the_interval_holds_what_it_may_add():
+    plain, held = (combined(8, SPEED, NOISE, None, {}, gain=gain, **SGD) for gain in (1, 16))
+    assert plain.critical == (100, 50, 200) and held.critical == (400, 50, 3200)
+    root, _, _ = predict.fastest(400, SPEED.batch_sizes, SPEED.seconds)
+    assert held.batch_size == round(root) and held.low == plain.low and held.high > plain.high
+    assert "up to 16 times" in held.reason and "its root, 4 times" in held.reason
+    assert "momentum" not in plain.reason
+    assert combined(8, None, NOISE, None, {}, gain=16, **SGD).high == 3200
+    table, wide = plain.table()[-1], held.table()[8]
+    assert table.batch_size == wide.batch_size == 256
+    assert wide.steps[1] < table.steps[1] and wide.steps[2] == table.steps[2]
+    inside = [advice.transfer(256)[0].valid.endswith("inside") for advice in (plain, held)]
+    assert inside == [False, True]
+    for gain, word in ((1, "try it"), (16, "cannot tell")):
+        advice = combined(512, None, None, None, {}, gain=gain, **SGD)
+        object.__setattr__(advice, "noise", NOISE)
+        assert advice.worth()["kfac"].startswith(word)
+    page = held.to_html()
+    assert "critical batch size of 400, between 50 and 3.2e+03" in page
+
+
+def test_branches_within_what_momentum_may_add_do_not_disagree():
+    for gain, told in ((1, True), (4, False)):
+        found = combined(8, None, NOISE, branches(512, 1024), {}, gain=gain, **SGD)
+        assert bool(found.disagreements) == told
+    beyond = combined(8, None, NOISE, branches(1024, None), {}, gain=4, **SGD).disagreements
+    assert "the critical batch size with momentum is 50 to 800" in beyond[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "gain"),
+    [
+        ({}, 1),
+        ({"momentum": 0.5}, 3),
+        ({"momentum": np.float32(0.5), "dampening": 0.5}, 3),
+        ({"momentum": torch.tensor(0.5), "nesterov": True}, 1.5),
+        ({"betas": (0.9, 0.99)}, 1),
+    ],
+)
+def test_the_gain_is_that_of_the_optimizer(options, gain):
+    model, data, _ = awkward(torch.optim.SGD)
+    kind = torch.optim.Adam if "betas" in options else torch.optim.SGD
+    optimizer = kind(model.parameters(), lr=1e-3, **options)
+    asked = partial(advise, model, cross_entropy, data, optimizer, batch_size=8, layers=[])
+    assert asked().gain == pytest.approx(gain)
+    if options and gain != 1:
+        optimizer.param_groups[0]["momentum"] = 1.0
+        with pytest.raises(ValueError, match=r"^momentum is 1.0; allowed: "):
+            asked()
+
+
+def test_the_gain_is_that_of_the_group_with_the_largest():
+    model, data, _ = awkward(torch.optim.SGD)
+    first, *rest = model.parameters()
+    groups = [{"params": [first], "momentum": 0.0}, {"params": rest, "momentum": 0.8}]
+    sgd = torch.optim.SGD(groups, lr=1e-3)
+    advice = advise(model, cross_entropy, data, sgd, batch_size=8, layers=[])
+    assert advice.gain == pytest.approx(9)
+
+
+@given(st.floats(0, 0.99), st.booleans())
+def test_the_gain_is_that_of_the_largest_stable_effective_rate(momentum, nesterov):
+    def radius(rate):
+        """Spectral radius of the step of momentum at curvature 1."""
+        shrink = 1 - rate if nesterov else 1
+        place = [1 - rate, shrink * momentum]  # of the parameter and its last change
+        return max(abs(np.linalg.eigvals([place, [place[0] - 1, place[1]]])))
+
+    largest = brentq(lambda rate: radius(rate) - 1, 1e-3, 4.1, xtol=1e-12)
+    assert radius(largest * 0.999) < 1 < radius(largest * 1.001)
+    gain = predict.momentum_gain(momentum, nesterov)
+    assert largest / (1 - momentum) / 2 == pytest.approx(gain, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [HeavyBall, Nesterov])
+@pytest.mark.parametrize("target", [0.3, 0.03, 0.003])
+def test_on_the_noisy_quadratic_momentum_adds_from_none_to_all_of_the_gain(kind, target):
+    problem = NoisyQuadratic.harmonic(300)
+    plain = critical_batch_size(problem, SGD_ON_QUADRATICS, target).batch_size
+    for momentum, memory in ((0.5, 2), (0.8, 5), (0.9, 10)):
+        found = critical_batch_size(problem, kind, target, momentum=momentum)
+        ratio, gain = found.batch_size / plain, predict.momentum_gain(momentum, kind is Nesterov)
+        assert found.steps > memory  # a run shorter than the memory may lose by momentum
+        assert 1 < ratio < 1.1 * gain  # steps are whole, and only long runs keep to the limit
+        if momentum == 0.5:
+            assert ratio > 0.85 * gain
+
+
+def test_bad_numbers_for_momentum_are_named():
+    for momentum in (1.0, -0.1, float("nan"), "high"):
+        with pytest.raises(ValueError, match=r"^momentum is "):
+            predict.momentum_gain(momentum)
+    with pytest.raises(ValueError, match=r"^gain is 0.5; allowed: "):
+        predict.critical((100, 50, 200), 0.5)
 
 
 def test_layers_that_disagree_are_told():

@@ -6,7 +6,7 @@ from test_advise import NOISE, SGD, SPEED, branches
 
 from batchscaling.practice.advice import combined
 
-ADVICE = combined(8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, **SGD)
+ADVICE = combined(8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, gain=4, **SGD)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,20 @@ def test_it_fits_a_narrow_screen_in_both_colour_schemes(opened, page):
 
 def test_the_explorer_has_the_numbers_of_the_table(page):
     for row in ADVICE.table():
-        found = page.evaluate(f"taken({row.batch_size}, 1, {NOISE.batch_size})")
+        found = page.evaluate(f"taken({row.batch_size}, 1, {ADVICE.critical[0]})")
         names = ("steps", "examples", "time", "cost", "efficiency")
         expected = [getattr(row, name)[0] for name in names]
         np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-9)
+
+
+def test_the_explorer_begins_at_the_value_and_spans_what_momentum_may_add(opened):
+    page = opened("light")
+    shown, knob = page.locator("[data-of=scale]"), page.locator("[name=scale]")
+    assert float(shown.inner_text()) == pytest.approx(2 * NOISE.batch_size, rel=0.01)
+    for key, end in (("Home", NOISE.low), ("End", 4 * NOISE.high)):
+        knob.focus()
+        knob.press(key)
+        assert float(shown.inner_text()) == pytest.approx(end, rel=0.01)
 
 
 def test_its_knobs_change_what_is_said(page):

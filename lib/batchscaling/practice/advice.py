@@ -45,6 +45,8 @@ class Advice:
         Of the run, or 1.
     price : float
         Of a second on the device.
+    gain : float
+        How many times the noise scale the critical batch size may be, by the momentum of SGD.
     """
 
     batch_size: int | None
@@ -62,6 +64,7 @@ class Advice:
     others: dict = field(default_factory=dict, repr=False)
     steps: float = 1.0
     price: float = 1.0
+    gain: float = 1.0
 
     def __str__(self):
         if self.batch_size is None:
@@ -69,12 +72,17 @@ class Advice:
         head = f"batch size {self.batch_size}, between {self.low} and {self.high}: {self.reason}"
         return "\n".join([head, *self.disagreements])
 
+    @property
+    def critical(self):
+        """Critical batch size: value, low and high, or None where the noise scale is not known."""
+        return _critical(self.noise, self.gain)
+
     def table(self):
         """Return a `Row` for each power of two, or none where the noise scale is not known."""
-        if self.noise is None or self.noise.batch_size is None:
+        scale = self.critical
+        if scale is None:
             return []
-        scale = self.noise.batch_size, self.noise.low, self.noise.high
-        top = 4 * max(self.noise.high, self.used)
+        top = 4 * max(scale[2], self.used)
         seconds, speed = None, self.throughput
         if speed is not None:
             top = min(top, speed.batch_sizes[-1])
@@ -103,7 +111,7 @@ class Advice:
             If `to` is not positive, or left out where there is no advice.
         """
         to = self.batch_size if to is None else to
-        scale = None if self.noise is None else self.noise.batch_size
+        scale = None if self.critical is None else self.critical[0]
         where = self.used, to
         found = predict.transfer(self.method, self.hyper, *where, scale=scale)
         for number, hyper in self.others.items():
@@ -157,13 +165,13 @@ class Advice:
         -------
         dict of str to str
         """
-        return _worth(self.noise, self.batch_size or self.used, self.method)
+        return _worth(self.critical, self.batch_size or self.used, self.method, self.gain)
 
     def to_dict(self):
         """Return everything as plain values."""
         found = asdict(self)
         found["table"] = [asdict(row) for row in self.table()]
-        found["worth"] = self.worth()
+        found["critical"], found["worth"] = self.critical, self.worth()
         if self.batch_size is not None:
             found["transfer"] = [asdict(moved) for moved in self.transfer()]
         return _plain(found)
@@ -177,19 +185,18 @@ class Advice:
         return page(self.to_dict())
 
 
-def combined(used, throughput, noise, branches, failed, **more):
+def combined(used, throughput, noise, branches, failed, *, gain=1.0, **more):
     """Return the advice that follows from what the layers found."""
-    known = noise is not None and noise.batch_size is not None
+    scales = _critical(noise, gain)
     checked = branches is not None and branches.reason is None
     three, reason = None, None
-    if known and throughput is not None:
-        scales = noise.batch_size, noise.low, noise.high
+    if scales is not None and throughput is not None:
         clock = throughput.batch_sizes, throughput.seconds
         best, low, high = zip(*(predict.fastest(scale, *clock) for scale in scales), strict=True)
         three = [best[0], min(low), max(high)]
         reason = "the least time on this device, by the noise scale and the seconds of a step"
-    elif known:
-        three = [noise.batch_size, noise.low, noise.high]
+    elif scales is not None:
+        three = scales
         reason = "the noise scale: twice the fewest steps, and twice the fewest examples"
     elif checked:
         low = branches.low or used
@@ -198,11 +205,11 @@ def combined(used, throughput, noise, branches, failed, **more):
         three, reason = [low, low, branches.high or fit[-1]], "branches lose nothing up to there"
         if len(fit) < len(branches.batch_sizes):
             reason += f"; {branches.batch_sizes[-1]} does not fit into memory"
-    if known and (more["hyper"].get("momentum") or more["hyper"].get("beta1")):
-        reason += "; momentum may let larger ones be as good, which a noise scale does not know"
+    if scales is not None:
+        reason += _of_momentum(gain, more["hyper"])
     disagreements = []
-    if known and checked:
-        disagreements = _disagreements(noise, branches)
+    if scales is not None and checked:
+        disagreements = _disagreements(scales, gain, branches)
     if three is None:
         reasons = [f"{layer}: {words}" for layer, words in failed.items()]
         reasons += [found.reason for found in (noise, branches) if found is not None]
@@ -211,35 +218,59 @@ def combined(used, throughput, noise, branches, failed, **more):
     else:
         sizes = [max(1, round(size)) for size in three]
     layers = (throughput, noise, branches, failed)
-    return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more)
+    return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more, gain=gain)
 
 
-def _disagreements(noise, branches):
+def _critical(noise, gain):
+    if noise is None or noise.batch_size is None:
+        return None
+    return predict.critical((noise.batch_size, noise.low, noise.high), gain)
+
+
+def _of_momentum(gain, hyper):
+    """Return what a noise scale does not know of momentum, in words."""
+    if gain > 1:
+        return (
+            f"; by its momentum the critical batch size is up to {gain:.3g} times the noise scale, "
+            f"so the interval holds both, and the advice is for its root, {gain**0.5:.3g} times"
+        )
+    if hyper.get("beta1"):
+        return "; momentum may let larger ones be as good, which a noise scale does not know"
+    return ""
+
+
+def _disagreements(scales, gain, branches):
     """Return where the branches find another limit than the noise scale leads to expect.
 
-    With the best rate they lose nothing up to about the noise scale, at most.
+    With the best rate they lose nothing up to about the critical batch size, at most.
     """
-    scale = f"the noise scale is {noise.low:.3g} to {noise.high:.3g}"
-    if branches.high is not None and branches.high < noise.low:
+    _, low, high = scales
+    scale = f"the {_name(gain)} is {low:.3g} to {high:.3g}"
+    if branches.high is not None and branches.high < low:
         why = "the rate may be close to the largest stable one, so that it cannot grow with B"
         return [f"layers disagree: branches lose at {branches.high}; {scale}; {why}"]
-    if branches.low is not None and branches.low > noise.high:
+    if branches.low is not None and branches.low > high:
         why = "the rate may be smaller than the best one"
         return [f"layers disagree: branches lose nothing at {branches.low}; {scale}; {why}"]
     return []
 
 
-def _worth(noise, batch_size, method):
-    unknown = "cannot tell: the noise scale is not known"
-    if noise is None or noise.batch_size is None:
+def _name(gain):
+    return "noise scale" if gain == 1 else "critical batch size with momentum"
+
+
+def _worth(scales, batch_size, method, gain):
+    if scales is None:
+        unknown = "cannot tell: the noise scale is not known"
         return dict.fromkeys(("momentum", "adam", "kfac"), unknown)
-    where = f"batch size {batch_size}, noise scale {noise.low:.3g} to {noise.high:.3g}"
+    _, low, high = scales
+    where = f"batch size {batch_size}, {_name(gain)} {low:.3g} to {high:.3g}"
     own = "you use Adam; compare with SGD" if method == "adam" else "you use SGD; compare with Adam"
     adam = f"cannot tell from the noise scale: {own} by short sweeps, at this batch size"
-    if batch_size <= noise.low:
+    if batch_size <= low:
         small = f"no: noise limits steps here ({where}); chapters nqm/02 and networks/03 and 04"
         return {"momentum": small, "adam": adam, "kfac": small}
-    if batch_size >= noise.high:
+    if batch_size >= high:
         large = f"try it: curvature limits steps here ({where}); chapters "
         return {
             "momentum": large + "nqm/02, networks/03",

@@ -10,6 +10,7 @@ from batchscaling.practice.branch import branch, check_options
 from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, is_decoupled
 from batchscaling.practice.losses import check_loss
+from batchscaling.practice.predict import momentum_gain
 from batchscaling.practice.stretch import FEWEST, stretch
 from batchscaling.practice.throughput import throughput
 from batchscaling.practice.trial import tried
@@ -42,7 +43,8 @@ def advise(
     is averaged over eight states of a copy that trains on for a moment. Where the signal is weak,
     probes grow up to eight times. Branches: `branch`, the dearest. The advised size reaches a loss
     in the least time, if the noise scale is the critical batch size; the last chapter of the book
-    on practice says how near it comes.
+    on practice says how near it comes. With momentum, that of SGD may be up to `momentum_gain`
+    times larger: the interval holds both ends, and the advice is for their geometric middle.
 
     Layers work on copies. Model, buffers, optimizer, data loader and random numbers are as before
     afterwards, also after an error.
@@ -85,6 +87,7 @@ def advise(
     batch_size = check.integer("batch_size", batch_size, 1)
     probed, seed = check.integer("probed", probed, FEWEST), check.integer("seed", seed, 0)
     steps, price = check.positive("steps", steps), check.nonnegative("price", price)
+    gain = max(_gain(group) for group in optimizer.param_groups)
     common = check_options(confidence=confidence, seed=seed)
     layers, options = _check_layers(layers), common | _check_branches(branches)
     examples = Examples(data, next(model.parameters()).device)
@@ -112,7 +115,7 @@ def advise(
     others = {number: other for number, other in enumerate(others, 1) if other != hyper}
     method = "adam" if "betas" in optimizer.param_groups[0] else "sgd"
     more = {"method": method, "hyper": hyper, "others": others, "steps": steps, "price": price}
-    return combined(batch_size, *found.values(), failed, **more)
+    return combined(batch_size, *found.values(), failed, gain=gain, **more)
 
 
 def _check_layers(layers):
@@ -128,6 +131,13 @@ def _check_branches(branches):
     if branches is not None and not isinstance(branches, Mapping):
         check.reject("branches", branches, "a dict of options of branch, or None")
     return check_options(**(branches or {}))
+
+
+def _gain(group):
+    """Return what the momentum of SGD may add to the critical batch size, as a factor."""
+    if "betas" in group:
+        return 1.0
+    return momentum_gain(float(group["momentum"]), bool(group["nesterov"]))
 
 
 def _hyper(optimizer, group):

@@ -42,7 +42,8 @@ def page(advice):
         values = np.array([row[kind] for row in rows])
         words = f"{kind.capitalize()} to the same loss against batch size, with its interval"
         sizes = [row["batch_size"] for row in rows]
-        parts += [_figure(words, sizes, values[:, 0], values[:, 1:], advice), _table(rows)]
+        parts.append(_figure(words, sizes, values[:, 0], values[:, 1:], advice))
+        parts.append(_table(rows, advice["critical"]))
         if advice["price"]:  # without, there is no cost to set against time
             parts.append(_EXPLORER)
     parts += [_transfer(advice), _worth(advice)]
@@ -87,15 +88,16 @@ def _reading(noise, names):
     return f"{value:.3g} examples, between {low:.3g} and {high:.3g}"
 
 
-def _table(rows):
+def _table(rows, critical):
+    middle, low, high = critical
     names = [name for name in rows[0] if rows[0][name] is not None]
     head = "".join(f'<th scope="col">{name.replace("_", " ")}</th>' for name in names)
     lines = "".join(
         "<tr>" + "".join(f"<td>{_cell(row[name])}</td>" for name in names) + "</tr>" for row in rows
     )
     return (
-        '<h2>What each batch size takes</h2><p class="muted">To the same loss, if the noise scale '
-        "is the critical batch size.</p>"
+        '<h2>What each batch size takes</h2><p class="muted">To the same loss, with a critical '
+        f"batch size of {middle:.3g}, between {low:.3g} and {high:.3g}.</p>"
         f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{lines}</table></div>'
     )
 
