@@ -379,19 +379,21 @@ def test_mixed_precision_is_measured():
     assert half.batch_size == pytest.approx(plain.batch_size, rel=0.2)
 
 
-def test_the_stored_advice_is_what_a_run_says_again():
-    stored = json.loads((measure_advice.FOLDER / "advice.json").read_text("utf-8"))
+@pytest.mark.parametrize(("file", "optimizer"), [("advice", "adam"), ("momentum", "nesterov")])
+def test_the_stored_advice_is_what_a_run_says_again(file, optimizer):
+    stored = json.loads((measure_advice.FOLDER / f"{file}.json").read_text("utf-8"))
     rows, questions = stored["rows"], len(measure_advice.SEEDS) * len(measure_advice.ASKED)
-    for (task, sizes), optimizers in measure_advice.RUNS["advice"].items():
+    for (task, sizes), optimizers in measure_advice.RUNS[file].items():
         mine = [row for row in rows if row["task"] == task]
         assert len(mine) == len(sizes) * len(optimizers) * questions
     assert "dirty" not in stored["provenance"]["commit"]
     (cell,) = (
         cell
         for cell in load_results(task="digits-mlp")
-        if (cell.optimizer, cell.batch_size) == ("adam", 16)
+        if (cell.optimizer, cell.batch_size) == (optimizer, 16)
     )
-    task, same = TASKS["digits-mlp"], {"task": "digits-mlp", "optimizer": "adam", "batch_size": 16}
+    task = TASKS["digits-mlp"]
+    same = {"task": "digits-mlp", "optimizer": optimizer, "batch_size": 16}
     again = next(measure_advice.asked(task, task.load(), cell, 1))
     held = next(r for r in rows if r.items() >= {**same, "seed": 1, "asked": 0.1}.items())
     for name in ("trace", "signal", "noise_scale"):
