@@ -136,6 +136,17 @@ def test_extrapolation_is_stable_exactly_below_its_limit(lr, momentum, extrapola
         assert is_stable(problem, optimizer) == (radius < 1)
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-160, 1e160, 1e300])
+@pytest.mark.parametrize("rates", [(0.1, 0.3), (0.3, 0.1), (0.1, 0.0)])
+def test_the_limit_has_no_unit(rates, unit):
+    lr, ahead = rates
+    limit = ExtrapSGD(lr, 0.9, ahead).curvature_limit
+    assert ExtrapSGD(unit * lr, 0.9, unit * ahead).curvature_limit * unit == pytest.approx(limit)
+    problem = NoisyQuadratic.harmonic(10)
+    with pytest.raises(ValueError, match=r"^lr is .*; allowed: below .* is stable"):
+        risk(problem, ExtrapSGD(1e200, 0.9, ahead * unit), 1, 5)
+
+
 def test_special_cases():
     problem, steps = NoisyQuadratic.harmonic(30), [0, 1, 5, 100]
     pairs = [

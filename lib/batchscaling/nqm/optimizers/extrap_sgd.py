@@ -53,7 +53,10 @@ class ExtrapSGD(MomentumOptimizer):
         # With x = lr h and y = extrapolation h the characteristic polynomial is
         # z^3 + [(1+u)(x-1) + y] z^2 + [u(1-x) - y(1+u)] z + u y, and Jury's conditions are
         # polynomials in h, positive at h = 0. The limit is the smallest h at which one fails.
-        u, x, y = self.momentum, np.poly1d([self.lr, 0]), np.poly1d([self.extrapolation, 0])
+        # Rates count in units of the larger one, so that no product of them overflows.
+        unit = max(self.lr, self.extrapolation)
+        x, y = (np.poly1d([rate / unit, 0]) for rate in (self.lr, self.extrapolation))
+        u = self.momentum
         a2, a1, a0 = (1 + u) * (x - 1) + y, u * (1 - x) - (1 + u) * y, u * y
         conditions = [
             1 - a2 + a1 - a0,
@@ -64,7 +67,7 @@ class ExtrapSGD(MomentumOptimizer):
         # Roots in 1/h: the first coefficient is then never zero.
         inverse = np.concatenate([np.roots(condition.coeffs[::-1]) for condition in conditions])
         real = np.abs(inverse.imag) <= 1e-12 * np.abs(inverse)
-        return float(1 / inverse.real[real].max())
+        return float(1 / inverse.real[real].max() / unit)
 
     def with_lr(self, lr):
         lr = check.positive("lr", lr)
