@@ -233,6 +233,10 @@ def test_data_lists_what_can_be_had(capsys, monkeypatch):
             [*JOB, "--optimizer", "weight_decay", "--hyper", "weight_decay=0.1"],
             ["optimizer is \"a part, with ['weight_decay']\"", 'a complete optimizer, with "lr"'],
         ),
+        (
+            [*JOB, "--optimizer", "sgd", "weight_decay", "--hyper", "lr=1", "weight_decay=0.1"],
+            ["optimizers[1] is ", "allowed: one before it, or decoupled_weight_decay"],
+        ),
         ([*JOB, *SGD, "--timeout=1e30"], ["timeout is 1e+30", "in (0, 1e+09]"]),
         (["data", "imagenet"], ["imagenet", "allowed: ", "'mnist'"]),
     ],

@@ -378,6 +378,8 @@ BAD = [
     (lambda: fix(adam, epsilon=0), "epsilon is 0"),
     (lambda: fix("adam", epsilon=1), "optimizer is 'adam'"),
     (lambda: weights_only(heavy_ball), "part is"),
+    (lambda: chain(heavy_ball, weight_decay), 'optimizers[1] is "a penalty'),
+    (lambda: chain(adam, weights_only(weight_decay)), 'optimizers[1] is "a penalty'),
     (lambda: weights_only(0.1), "part is 0.1"),
 ]
 

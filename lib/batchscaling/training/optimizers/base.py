@@ -236,13 +236,19 @@ def chain(*optimizers):
     Raises
     ------
     ValueError
-        If there is none, one is not an `Optimizer`, two share the name of a hyperparameter, or
-        workers share the draws of one part and not those of another.
+        If there is none, one is not an `Optimizer`, two share the name of a hyperparameter, a
+        penalty comes after a rate, to whose updates it would be added as if they were gradients,
+        or workers share the draws of one part and not those of another.
     """
     if not optimizers:
         check.reject("optimizers", optimizers, "one or more")
+    has_rate = False
     for i, optimizer in enumerate(optimizers):
         _require_optimizer(f"optimizers[{i}]", optimizer)
+        if has_rate and optimizer.penalty is not None:
+            found = f"a penalty on the parameters, with {list(optimizer.hyper)}, after a rate"
+            check.reject(f"optimizers[{i}]", found, "one before it, or decoupled_weight_decay")
+        has_rate = has_rate or "lr" in optimizer.hyper
     hyper = join_hyper("optimizers", optimizers)
     shared = {optimizer.shared_draw for optimizer in optimizers if optimizer.draw is not None}
     if len(shared) > 1:
