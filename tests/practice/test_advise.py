@@ -198,7 +198,7 @@ def test_the_gain_is_that_of_the_largest_stable_effective_rate(momentum, nestero
 
     largest = brentq(lambda rate: radius(rate) - 1, 1e-3, 4.1, xtol=1e-12)
     assert radius(largest * 0.999) < 1 < radius(largest * 1.001)
-    gain = predict.momentum_gain(momentum, nesterov)
+    gain = predict.momentum_gain(momentum, nesterov=nesterov)
     assert largest / (1 - momentum) / 2 == pytest.approx(gain, rel=1e-4)
 
 
@@ -209,7 +209,10 @@ def test_on_the_noisy_quadratic_momentum_adds_from_none_to_all_of_the_gain(kind,
     plain = critical_batch_size(problem, SGD_ON_QUADRATICS, target).batch_size
     for momentum, memory in ((0.5, 2), (0.8, 5), (0.9, 10)):
         found = critical_batch_size(problem, kind, target, momentum=momentum)
-        ratio, gain = found.batch_size / plain, predict.momentum_gain(momentum, kind is Nesterov)
+        ratio, gain = (
+            found.batch_size / plain,
+            predict.momentum_gain(momentum, nesterov=kind is Nesterov),
+        )
         assert found.steps > memory  # a run shorter than the memory may lose by momentum
         assert 1 < ratio < 1.1 * gain  # steps are whole, and only long runs keep to the limit
         if momentum == 0.5:

@@ -137,7 +137,7 @@ def _gain(group):
     """Return what the momentum of SGD may add to the critical batch size, as a factor."""
     if "betas" in group:
         return 1.0
-    return momentum_gain(float(group["momentum"]), bool(group["nesterov"]))
+    return momentum_gain(float(group["momentum"]), nesterov=bool(group["nesterov"]))
 
 
 def _hyper(optimizer, group):

@@ -79,7 +79,7 @@ def half_life(decay, factor):
     return check.below_one("decay", decay) ** check.positive("factor", factor)
 
 
-def momentum_gain(momentum, nesterov=False):
+def momentum_gain(momentum, *, nesterov=False):
     r"""Return how many times the critical batch size of SGD that with momentum may be.
 
     While noise limits a run, momentum m acts like SGD with the effective rate
