@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -147,6 +148,26 @@ def test_with_momentum_the_interval_holds_what_it_may_add():
         assert advice.worth()["kfac"].startswith(word)
     page = held.to_html()
     assert "critical batch size of 400, between 50 and 3.2e+03" in page
+
+
+def test_a_batch_is_no_larger_than_the_data():
+    held = [combined(8, None, NOISE, None, {}, largest=n, **SGD) for n in (60, 150, 1000)]
+    assert [(a.batch_size, a.low, a.high) for a in held] == [
+        (60, 50, 60),
+        (100, 50, 150),
+        (100, 50, 200),
+    ]
+    assert ["the data has" in a.reason for a in held] == [True, False, False]
+    model, data, _ = awkward(torch.optim.SGD)
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9999999)
+    advice = advise(model, cross_entropy, data, sgd, batch_size=8, layers=["noise"])
+    assert advice.batch_size == len(data[0]) and f"has {len(data[0])} examples" in advice.reason
+
+
+def test_the_advised_size_is_inside_what_it_is_advised_by():
+    noise = replace(NOISE, batch_size=100.7)
+    moved, *_ = combined(8, None, noise, None, {}, **SGD).transfer()
+    assert moved.valid.endswith("101: inside")
 
 
 def test_branches_within_what_momentum_may_add_do_not_disagree():

@@ -185,8 +185,8 @@ class Advice:
         return page(self.to_dict())
 
 
-def combined(used, throughput, noise, branches, failed, *, gain=1.0, **more):
-    """Return the advice that follows from what the layers found."""
+def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=np.inf, **more):
+    """Return the advice that follows from what the layers found, of at most `largest` examples."""
     scales = _critical(noise, gain)
     checked = branches is not None and branches.reason is None
     three, reason = None, None
@@ -216,7 +216,9 @@ def combined(used, throughput, noise, branches, failed, *, gain=1.0, **more):
         reason = "; ".join(word for word in reasons if word) or "no layer was asked for"
         sizes = (None,) * 3
     else:
-        sizes = [max(1, round(size)) for size in three]
+        sizes = [max(1, round(min(size, largest))) for size in three]
+        if three[0] > largest:
+            reason += f"; the data has {largest} examples"
     layers = (throughput, noise, branches, failed)
     return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more, gain=gain)
 

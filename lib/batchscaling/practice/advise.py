@@ -115,7 +115,8 @@ def advise(
     others = {number: other for number, other in enumerate(others, 1) if other != hyper}
     method = "adam" if "betas" in optimizer.param_groups[0] else "sgd"
     more = {"method": method, "hyper": hyper, "others": others, "steps": steps, "price": price}
-    return combined(batch_size, *found.values(), failed, gain=gain, **more)
+    sizes = {"gain": gain, "largest": examples.count}
+    return combined(batch_size, *found.values(), failed, **sizes, **more)
 
 
 def _check_layers(layers):

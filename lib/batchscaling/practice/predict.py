@@ -257,7 +257,7 @@ def transfer(method, hyper, batch_size, to, *, scale=None):
     rate = rate_factor(method, k)
     limit = "while the batch is well below the critical batch size"
     if scale is not None:
-        inside = "inside" if max(to, batch_size) <= scale else "OUTSIDE"
+        inside = "inside" if max(to, batch_size) <= np.ceil(scale) else "OUTSIDE"
         limit = f"up to about the critical batch size, {scale:.3g}: {inside}"
     root = {"sgd": "k", "adam": "√k"}[method]
     half = "half-life in examples stays: power of k"
