@@ -7,8 +7,8 @@ way, `batchscaling.practice.advise` is asked for the noise scale. What is stored
 reading with its interval, or why there is none, and the gradients of single examples that it took.
 The sweeps know what each batch size really takes.
 
-``advice`` takes about ten minutes of one core. ``momentum`` is about runs that were not looked at
-before the rule for momentum was chosen (`batchscaling.practice.predict.critical`).
+``advice`` takes about ten minutes of one core. ``momentum`` is about runs that were not
+looked at when a rule for momentum was proposed, and takes as long.
 """
 
 import json

@@ -131,23 +131,22 @@ def test_what_the_noise_scale_does_not_know_of_adam_is_told(beta1, told):
 
 def test_with_momentum_the_interval_holds_what_it_may_add():
     plain, held = (combined(8, SPEED, NOISE, None, {}, gain=gain, **SGD) for gain in (1, 16))
-    assert plain.critical == (100, 50, 200) and held.critical == (400, 50, 3200)
-    root, _, _ = predict.fastest(400, SPEED.batch_sizes, SPEED.seconds)
-    assert held.batch_size == round(root) and held.low == plain.low and held.high > plain.high
-    assert "up to 16 times" in held.reason and "its root, 4 times" in held.reason
+    assert plain.critical == (100, 50, 200) and held.critical == (100, 50, 3200)
+    assert held.batch_size == plain.batch_size and held.low == plain.low
+    _, _, high = predict.fastest(3200, SPEED.batch_sizes, SPEED.seconds)
+    assert held.high == round(high) > plain.high
+    assert "up to 16 times above the noise scale" in held.reason
     assert "momentum" not in plain.reason
     assert combined(8, None, NOISE, None, {}, gain=16, **SGD).high == 3200
     table, wide = plain.table()[-1], held.table()[8]
     assert table.batch_size == wide.batch_size == 256
     assert wide.steps[1] < table.steps[1] and wide.steps[2] == table.steps[2]
-    inside = [advice.transfer(256)[0].valid.endswith("inside") for advice in (plain, held)]
-    assert inside == [False, True]
     for gain, word in ((1, "try it"), (16, "cannot tell")):
         advice = combined(512, None, None, None, {}, gain=gain, **SGD)
         object.__setattr__(advice, "noise", NOISE)
         assert advice.worth()["kfac"].startswith(word)
     page = held.to_html()
-    assert "critical batch size of 400, between 50 and 3.2e+03" in page
+    assert "critical batch size of 100, between 50 and 3.2e+03" in page
 
 
 def test_a_batch_is_no_larger_than_the_data():
@@ -158,10 +157,11 @@ def test_a_batch_is_no_larger_than_the_data():
         (100, 50, 200),
     ]
     assert ["the data has" in a.reason for a in held] == [True, False, False]
+    assert [a.table()[-1].batch_size for a in held] == [32, 128, 512]
     model, data, _ = awkward(torch.optim.SGD)
     sgd = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9999999)
     advice = advise(model, cross_entropy, data, sgd, batch_size=8, layers=["noise"])
-    assert advice.batch_size == len(data[0]) and f"has {len(data[0])} examples" in advice.reason
+    assert advice.high == advice.largest == len(data[0])
 
 
 def test_the_advised_size_is_inside_what_it_is_advised_by():
@@ -200,13 +200,15 @@ def test_the_gain_is_that_of_the_optimizer(options, gain):
             asked()
 
 
-def test_the_gain_is_that_of_the_group_with_the_largest():
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gain_is_that_of_the_trained_group_with_the_largest(frozen):
     model, data, _ = awkward(torch.optim.SGD)
     first, *rest = model.parameters()
-    groups = [{"params": [first], "momentum": 0.0}, {"params": rest, "momentum": 0.8}]
+    first.requires_grad_(not frozen)
+    groups = [{"params": [first], "momentum": 0.8}, {"params": rest, "momentum": 0.5}]
     sgd = torch.optim.SGD(groups, lr=1e-3)
     advice = advise(model, cross_entropy, data, sgd, batch_size=8, layers=[])
-    assert advice.gain == pytest.approx(9)
+    assert advice.gain == pytest.approx(3 if frozen else 9)
 
 
 @given(st.floats(0, 0.99), st.booleans())
@@ -225,27 +227,24 @@ def test_the_gain_is_that_of_the_largest_stable_effective_rate(momentum, nestero
 
 @pytest.mark.parametrize("kind", [HeavyBall, Nesterov])
 @pytest.mark.parametrize("target", [0.3, 0.03, 0.003])
-def test_on_the_noisy_quadratic_momentum_adds_from_none_to_all_of_the_gain(kind, target):
+def test_on_the_noisy_quadratic_momentum_adds_up_to_the_gain(kind, target):
     problem = NoisyQuadratic.harmonic(300)
     plain = critical_batch_size(problem, SGD_ON_QUADRATICS, target).batch_size
-    for momentum, memory in ((0.5, 2), (0.8, 5), (0.9, 10)):
-        found = critical_batch_size(problem, kind, target, momentum=momentum)
-        ratio, gain = (
-            found.batch_size / plain,
-            predict.momentum_gain(momentum, nesterov=kind is Nesterov),
-        )
-        assert found.steps > memory  # a run shorter than the memory may lose by momentum
-        assert 1 < ratio < 1.1 * gain  # steps are whole, and only long runs keep to the limit
-        if momentum == 0.5:
-            assert ratio > 0.85 * gain
+    found = {}
+    for momentum in (0.5, 0.8, 0.9, 0.95):
+        critical = critical_batch_size(problem, kind, target, momentum=momentum)
+        gain = predict.momentum_gain(momentum, nesterov=kind is Nesterov)
+        found[momentum] = critical.batch_size / plain / gain
+    assert max(found.values()) < 1.1  # steps are whole, and only long runs keep to the limit
+    assert found[0.5] > 0.85
+    # The longer the memory of momentum, the less of its gain a run of this length can use.
+    assert found[0.8] > found[0.9] > found[0.95]
 
 
 def test_bad_numbers_for_momentum_are_named():
     for momentum in (1.0, -0.1, float("nan"), "high"):
         with pytest.raises(ValueError, match=r"^momentum is "):
             predict.momentum_gain(momentum)
-    with pytest.raises(ValueError, match=r"^gain is 0.5; allowed: "):
-        predict.critical((100, 50, 200), 0.5)
 
 
 def test_layers_that_disagree_are_told():

@@ -6,7 +6,9 @@ from test_advise import NOISE, SGD, SPEED, branches
 
 from batchscaling.practice.advice import combined
 
-ADVICE = combined(8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, gain=4, **SGD)
+ADVICE = combined(
+    8, SPEED, NOISE, branches(16, 32), {}, steps=1000, price=0.01, gain=64, largest=50_000, **SGD
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +50,21 @@ def test_the_explorer_has_the_numbers_of_the_table(page):
 def test_the_explorer_begins_at_the_value_and_spans_what_momentum_may_add(opened):
     page = opened("light")
     shown, knob = page.locator("[data-of=scale]"), page.locator("[name=scale]")
-    assert float(shown.inner_text()) == pytest.approx(2 * NOISE.batch_size, rel=0.01)
-    for key, end in (("Home", NOISE.low), ("End", 4 * NOISE.high)):
+    assert float(shown.inner_text()) == pytest.approx(NOISE.batch_size, rel=0.01)
+    for key, end in (("Home", NOISE.low), ("End", 64 * NOISE.high)):
         knob.focus()
         knob.press(key)
         assert float(shown.inner_text()) == pytest.approx(end, rel=0.01)
+
+
+def test_batch_sizes_are_shown_whole(opened):
+    page = opened("light")
+    page.locator("[name=size]").focus()
+    page.keyboard.press("End")
+    assert page.locator("[data-of=size]").inner_text() == "32768"
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    assert page.locator("[data-of=size]").inner_text() == "1024"
 
 
 def test_its_knobs_change_what_is_said(page):

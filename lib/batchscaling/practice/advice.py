@@ -47,6 +47,8 @@ class Advice:
         Of a second on the device.
     gain : float
         How many times the noise scale the critical batch size may be, by the momentum of SGD.
+    largest : int or None
+        Examples of the data, if known: no batch size is larger.
     """
 
     batch_size: int | None
@@ -65,6 +67,7 @@ class Advice:
     steps: float = 1.0
     price: float = 1.0
     gain: float = 1.0
+    largest: int | None = None
 
     def __str__(self):
         if self.batch_size is None:
@@ -74,7 +77,10 @@ class Advice:
 
     @property
     def critical(self):
-        """Critical batch size: value, low and high, or None where the noise scale is not known."""
+        """Critical batch size: value, low and high, or None where the noise scale is not known.
+
+        The noise scale with its interval, whose high end is multiplied by the gain of momentum.
+        """
         return _critical(self.noise, self.gain)
 
     def table(self):
@@ -82,7 +88,7 @@ class Advice:
         scale = self.critical
         if scale is None:
             return []
-        top = 4 * max(scale[2], self.used)
+        top = min(4 * max(scale[2], self.used), self.largest or np.inf)
         seconds, speed = None, self.throughput
         if speed is not None:
             top = min(top, speed.batch_sizes[-1])
@@ -185,7 +191,7 @@ class Advice:
         return page(self.to_dict())
 
 
-def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=np.inf, **more):
+def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=None, **more):
     """Return the advice that follows from what the layers found, of at most `largest` examples."""
     scales = _critical(noise, gain)
     checked = branches is not None and branches.reason is None
@@ -216,25 +222,27 @@ def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=np.
         reason = "; ".join(word for word in reasons if word) or "no layer was asked for"
         sizes = (None,) * 3
     else:
-        sizes = [max(1, round(min(size, largest))) for size in three]
-        if three[0] > largest:
+        sizes = [max(1, round(min(size, largest or np.inf))) for size in three]
+        if sizes[0] == largest:
             reason += f"; the data has {largest} examples"
     layers = (throughput, noise, branches, failed)
-    return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more, gain=gain)
+    return Advice(
+        *sizes, reason, tuple(disagreements), used, *layers, **more, gain=gain, largest=largest
+    )
 
 
 def _critical(noise, gain):
     if noise is None or noise.batch_size is None:
         return None
-    return predict.critical((noise.batch_size, noise.low, noise.high), gain)
+    return noise.batch_size, noise.low, noise.high * gain
 
 
 def _of_momentum(gain, hyper):
     """Return what a noise scale does not know of momentum, in words."""
     if gain > 1:
         return (
-            f"; by its momentum the critical batch size is up to {gain:.3g} times the noise scale, "
-            f"so the interval holds both, and the advice is for its root, {gain**0.5:.3g} times"
+            f"; momentum may raise the critical batch size up to {gain:.3g} times above the noise "
+            "scale, the more the longer the run is, and the interval goes as far"
         )
     if hyper.get("beta1"):
         return "; momentum may let larger ones be as good, which a noise scale does not know"

@@ -43,8 +43,8 @@ def advise(
     is averaged over eight states of a copy that trains on for a moment. Where the signal is weak,
     probes grow up to eight times. Branches: `branch`, the dearest. The advised size reaches a loss
     in the least time, if the noise scale is the critical batch size; the last chapter of the book
-    on practice says how near it comes. With momentum, that of SGD may be up to `momentum_gain`
-    times larger: the interval holds both ends, and the advice is for their geometric middle.
+    on practice says how near it comes. With momentum, that of SGD may be larger by up to
+    `predict.momentum_gain`: the interval goes as far. No batch is larger than the data.
 
     Layers work on copies. Model, buffers, optimizer, data loader and random numbers are as before
     afterwards, also after an error.
@@ -87,7 +87,7 @@ def advise(
     batch_size = check.integer("batch_size", batch_size, 1)
     probed, seed = check.integer("probed", probed, FEWEST), check.integer("seed", seed, 0)
     steps, price = check.positive("steps", steps), check.nonnegative("price", price)
-    gain = max(_gain(group) for group in optimizer.param_groups)
+    gain = max(map(_gain, optimizer.param_groups))
     common = check_options(confidence=confidence, seed=seed)
     layers, options = _check_layers(layers), common | _check_branches(branches)
     examples = Examples(data, next(model.parameters()).device)
@@ -135,8 +135,11 @@ def _check_branches(branches):
 
 
 def _gain(group):
-    """Return what the momentum of SGD may add to the critical batch size, as a factor."""
-    if "betas" in group:
+    """Return what the momentum of SGD may add to the critical batch size, as a factor.
+
+    Groups that are not trained add nothing.
+    """
+    if "betas" in group or not any(param.requires_grad for param in group["params"]):
         return 1.0
     return momentum_gain(float(group["momentum"]), nesterov=bool(group["nesterov"]))
 

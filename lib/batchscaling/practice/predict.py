@@ -80,7 +80,7 @@ def half_life(decay, factor):
 
 
 def momentum_gain(momentum, *, nesterov=False):
-    r"""Return how many times the critical batch size of SGD that with momentum may be.
+    r"""Return about how many times the critical batch size of SGD that with momentum can be.
 
     While noise limits a run, momentum m acts like SGD with the effective rate
     :math:`\alpha/(1 - m)`: it takes as many examples. The largest stable effective rate is larger
@@ -89,8 +89,8 @@ def momentum_gain(momentum, *, nesterov=False):
     .. math:: \frac{1 + m}{1 - m}, \qquad \text{with Nesterov's momentum}\quad
         \frac{1 + m}{(1 - m)(1 + 2m)} .
 
-    Large batches save up to so many steps more, if a run is much longer than the memory of
-    momentum, :math:`1/(1 - m)` steps. They may as well save none.
+    Large batches save up to so many steps more, if SGD would take many times the
+    :math:`1/(1 - m)` steps that momentum remembers. Otherwise they save fewer, or take more.
 
     Parameters
     ----------
@@ -110,26 +110,6 @@ def momentum_gain(momentum, *, nesterov=False):
     """
     m = check.below_one("momentum", momentum)
     return (1 + m) / (1 - m) / (1 + 2 * m if nesterov else 1)
-
-
-def critical(scale, gain=1):
-    """Return the critical batch size, given the noise scale and what momentum may add.
-
-    Parameters
-    ----------
-    scale : tuple of float
-        Noise scale: value, low, high.
-    gain : float
-        That of `momentum_gain`, at least 1.
-
-    Returns
-    -------
-    value, low, high : float
-        An interval from none to all of the gain, and its geometric middle as the value.
-    """
-    value, low, high = scale
-    gain = check.real("gain", gain, low=1)
-    return value * gain**0.5, low, high * gain
 
 
 def steps_against(scale, batch_sizes, at):
