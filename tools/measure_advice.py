@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from batchscaling import _validation as check
 from batchscaling.curves import load_results
 from batchscaling.practice import advise
 from batchscaling.practice.kept import gradient
@@ -125,5 +126,5 @@ def main(name, file):
 
 
 if __name__ == "__main__":
-    name = sys.argv[1] if len(sys.argv) > 1 else "advice"
+    name = check.one_of("file", sys.argv[1] if len(sys.argv) > 1 else "advice", RUNS)
     main(name, Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER / f"{name}.json")

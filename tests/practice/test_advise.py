@@ -135,7 +135,7 @@ def test_with_momentum_the_interval_holds_what_it_may_add():
     assert held.batch_size == plain.batch_size and held.low == plain.low
     _, _, high = predict.fastest(3200, SPEED.batch_sizes, SPEED.seconds)
     assert held.high == round(high) > plain.high
-    assert "up to 16 times above the noise scale" in held.reason
+    assert "up to 16 times the noise scale" in held.reason
     assert "momentum" not in plain.reason
     assert combined(8, None, NOISE, None, {}, gain=16, **SGD).high == 3200
     table, wide = plain.table()[-1], held.table()[8]

@@ -241,8 +241,8 @@ def _of_momentum(gain, hyper):
     """Return what a noise scale does not know of momentum, in words."""
     if gain > 1:
         return (
-            f"; momentum may raise the critical batch size up to {gain:.3g} times above the noise "
-            "scale, the more the longer the run is, and the interval goes as far"
+            f"; momentum may raise the critical batch size up to {gain:.3g} times the noise scale, "
+            "the more the longer the run is, and the interval goes as far"
         )
     if hyper.get("beta1"):
         return "; momentum may let larger ones be as good, which a noise scale does not know"
