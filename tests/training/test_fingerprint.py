@@ -9,8 +9,8 @@ from batchscaling.training import (
     Schedule,
     adam,
     chain,
-    decoupled_weight_decay,
     constant,
+    decoupled_weight_decay,
     fix,
     grid,
     kfac,
@@ -49,7 +49,7 @@ OTHERS = {
     "fixed elsewhere": fix(nesterov, momentum=0.6),
     "coupled": chain(weight_decay, sgd),
     "of weights": chain(weights_only(weight_decay), sgd),
-    "behind": chain(sgd, decoupled_weight_decay),
+    "decoupled": chain(nesterov, decoupled_weight_decay),
     "ahead": chain(fix(weight_decay, weight_decay=0.1), nesterov_lookahead),
     "more ahead": chain(fix(weight_decay, weight_decay=0.2), nesterov_lookahead),
 }
