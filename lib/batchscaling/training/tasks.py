@@ -242,7 +242,7 @@ TASKS = {
         steps=20_000,
         patience=1.5,
         loss=bernoulli_cross_entropy,
-        ranges={"damping": Range(2**-8, 2**2), "kl_clip": Range(2**-10, 1)},
+        ranges={"damping": Range(2**-18, 2**2), "kl_clip": Range(2**-10, 1)},
     ),
     "mnist-cnn": _cnn(mnist, 0.06),
     "mnist-cnn-small": _small_cnn(mnist, 200_000, 200, validation=0.2),
