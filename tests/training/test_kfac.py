@@ -216,6 +216,18 @@ def test_rows_of_the_inverse_do_not_meet():
         assert found[name][0].isfinite().all() and not found[name][1].isfinite().any()
 
 
+def test_a_pivot_of_zero_in_one_row_is_no_error_for_all():
+    """`torch.cholesky_inverse` raises one: damping is lost in rounding here."""
+    ones, good = torch.ones(4, 4), 2 * torch.eye(4)
+    moments = {"dense": Kronecker(torch.stack([ones, good]), torch.eye(4).expand(2, 4, 4))}
+    grads = {"dense.weight": normal(4, 4, seed=2).float().expand(2, 4, 4)}
+    hyper = {n: v.repeat(2) for n, v in scalars(torch.float32, **OPEN, damping=1e-20).items()}
+    state = vmap(LOOK.fold)(moments, vmap(kfac_preconditioner.init)(grads), hyper)
+    found = vmap(kfac_preconditioner.update)(grads, state, grads, hyper)[0]["dense.weight"]
+    assert found[0].isfinite().all()
+    torch.testing.assert_close(found[1], grads["dense.weight"][1] / 2)
+
+
 def settings(seeds, **hyper):
     common = {"lr": 0.1, "momentum": 0.5, "damping": 0.01, "kl_clip": 0.01, "factor_decay": 0.9}
     return grid(seeds, **{**common, **hyper})

@@ -80,6 +80,8 @@ class _Inverse(ByRows):
     def forward(factor, shift):
         identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
         root, failed = torch.linalg.cholesky_ex(factor + shift[..., None, None] * identity)
+        # Where it failed a pivot may be zero, which raises an error for all rows.
+        root = torch.where(failed[..., None, None] > 0, torch.nan, root)
         inverse = torch.cholesky_inverse(root)
         # Rounding can make a factor indefinite by more than the shift. What diverged stays so.
         failed = (failed > 0) & factor.flatten(-2).isfinite().all(-1)
