@@ -112,7 +112,9 @@ def _parser():
     advice = commands.add_parser("advise", help="advise on the batch size of your own network")
     about = "module:name, or path/file.py:name, of a function that returns a dict of arguments of "
     advice.add_argument("setup", metavar="SETUP", help=f"{about} batchscaling.practice.advise")
-    advice.add_argument("--layers", nargs="+", help="of throughput, noise and branches (all)")
+    advice.add_argument(
+        "--layers", nargs="+", help="of throughput, noise, branches (these) and race"
+    )
     advice.add_argument("--html", type=_path, metavar="FILE", help="write a page")
     advice.add_argument("--json", type=_path, metavar="FILE", help="write all numbers")
     advice.set_defaults(run=_advise)

@@ -3,9 +3,11 @@
 from batchscaling.practice.advice import Advice
 from batchscaling.practice.advise import advise
 from batchscaling.practice.branch import branch
+from batchscaling.practice.contest import Race
 from batchscaling.practice.meter import NoiseMeter
 from batchscaling.practice.paired import BranchedCheck
 from batchscaling.practice.predict import Moved, Row
+from batchscaling.practice.race import race
 from batchscaling.practice.reading import NoiseReading
 from batchscaling.practice.throughput import Throughput
 
@@ -15,8 +17,10 @@ __all__ = [
     "Moved",
     "NoiseMeter",
     "NoiseReading",
+    "Race",
     "Row",
     "Throughput",
     "advise",
     "branch",
+    "race",
 ]

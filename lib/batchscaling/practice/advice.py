@@ -8,9 +8,17 @@ import numpy as np
 
 from batchscaling import _validation as check
 from batchscaling.practice import predict
+from batchscaling.practice.contest import NO, UNKNOWN, YES
 from batchscaling.practice.paired import NO_MEMORY
 from batchscaling.practice.reading import NoiseReading
 from batchscaling.practice.report import page
+
+_OVER = {
+    "adam_without_momentum": "Adam without it",
+    "sgd": "SGD without it",
+    "momentum": "SGD with momentum",
+}
+"""Contenders of a race that others are compared with, in words."""
 
 _SIZES = 2 ** np.arange(0, 21)
 
@@ -49,6 +57,8 @@ class Advice:
         How many times the noise scale the critical batch size may be, by the momentum of SGD.
     largest : int or None
         Examples of the data, if known: no batch size is larger.
+    race : Race or None
+        Of other optimizers.
     """
 
     batch_size: int | None
@@ -68,6 +78,7 @@ class Advice:
     price: float = 1.0
     gain: float = 1.0
     largest: int | None = None
+    race: object = None
 
     def __str__(self):
         if self.batch_size is None:
@@ -167,11 +178,17 @@ class Advice:
     def worth(self):
         """Return, for momentum, Adam and K-FAC, whether they are worth it here, and why.
 
+        For momentum and Adam by a race, where there was one; else by what the noise scale says.
+
         Returns
         -------
         dict of str to str
         """
-        return _worth(self.critical, self.batch_size or self.used, self.method, self.gain)
+        found = _worth(self.critical, self.batch_size or self.used, self.method, self.gain)
+        if self.race is None:
+            return found
+        pairs = _raced(self.method)
+        return found | {name: _told(self.race, *pair) for name, pair in pairs.items()}
 
     def to_dict(self):
         """Return everything as plain values."""
@@ -191,7 +208,9 @@ class Advice:
         return page(self.to_dict())
 
 
-def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=None, **more):
+def combined(
+    used, throughput, noise, branches, failed, *, gain=1.0, largest=None, race=None, **more
+):
     """Return the advice that follows from what the layers found, of at most `largest` examples."""
     scales = _critical(noise, gain)
     checked = branches is not None and branches.reason is None
@@ -216,6 +235,8 @@ def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=Non
     disagreements = []
     if scales is not None and checked:
         disagreements = _disagreements(scales, gain, branches)
+    if scales is not None and race is not None:
+        disagreements += _disagreements_on_momentum(scales, gain, used, race, more["method"])
     if three is None:
         reasons = [f"{layer}: {words}" for layer, words in failed.items()]
         reasons += [found.reason for found in (noise, branches) if found is not None]
@@ -226,9 +247,8 @@ def combined(used, throughput, noise, branches, failed, *, gain=1.0, largest=Non
         if sizes[0] == largest:
             reason += f"; the data has {largest} examples"
     layers = (throughput, noise, branches, failed)
-    return Advice(
-        *sizes, reason, tuple(disagreements), used, *layers, **more, gain=gain, largest=largest
-    )
+    more |= {"gain": gain, "largest": largest, "race": race}
+    return Advice(*sizes, reason, tuple(disagreements), used, *layers, **more)
 
 
 def _critical(noise, gain):
@@ -265,6 +285,17 @@ def _disagreements(scales, gain, branches):
     return []
 
 
+def _disagreements_on_momentum(scales, gain, used, race, method):
+    """Return where a race finds something else about momentum than the noise scale says."""
+    by_noise = _worth(scales, used, method, gain)["momentum"].partition(":")[0]
+    by_race = race.verdict(*_raced(method)["momentum"])
+    if (by_noise, by_race) not in (("no", YES), ("try it", NO)):
+        return []
+    said = {"no": "is no use", "try it": "is worth a try"}[by_noise]
+    found = {YES: "saves steps", NO: "saves none"}[by_race]
+    return [f"layers disagree: momentum {said} by the {_name(gain)}; in the race it {found}"]
+
+
 def _name(gain):
     return "noise scale" if gain == 1 else "critical batch size with momentum"
 
@@ -289,6 +320,25 @@ def _worth(scales, batch_size, method, gain):
         }
     between = f"cannot tell: the batch size lies inside the interval ({where})"
     return {"momentum": between, "adam": adam, "kfac": between}
+
+
+def _raced(method):
+    """Return for momentum and Adam which of the contenders says whether it is worth it."""
+    if method == "adam":
+        return {"momentum": ("adam", "adam_without_momentum"), "adam": ("adam", "momentum")}
+    return {"momentum": ("momentum", "sgd"), "adam": ("adam", "momentum")}
+
+
+def _told(race, contender, over):
+    """Return what a race says of two of its contenders."""
+    times, low, high = race.saved(contender, over)
+    where = f"in a race of {race.steps[-1]} steps at batch size {race.batch_size}"
+    if np.isnan(times):
+        return f"{UNKNOWN}: {where}, the loss does not fall clearly"
+    return (
+        f"{race.verdict(contender, over)}: {where}, each with its best rate, it divides the steps "
+        f"of {_OVER[over]} by {times:.3g}, between {low:.3g} and {high:.3g}"
+    )
 
 
 def _plain(value):

@@ -11,11 +11,13 @@ from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, is_decoupled
 from batchscaling.practice.losses import check_loss
 from batchscaling.practice.predict import momentum_gain
+from batchscaling.practice.race import check_race
+from batchscaling.practice.race import race as raced
 from batchscaling.practice.stretch import FEWEST, stretch
 from batchscaling.practice.throughput import throughput
 from batchscaling.practice.trial import tried
 
-LAYERS = ("throughput", "noise", "branches")
+LAYERS = ("throughput", "noise", "branches", "race")
 _LARGEST = 4096  # batch size that is timed
 _SHARE, _GROWN = 0.05, 64  # of a run's examples, and of `probed`: gradients for the noise scale
 
@@ -27,21 +29,23 @@ def advise(
     optimizer,
     *,
     batch_size,
-    layers=LAYERS,
+    layers=LAYERS[:-1],
     probed=512,
     steps=1,
     price=1,
     confidence=0.95,
     seed=0,
     branches=None,
+    race=None,
 ):
     """Return advice on the batch size of a training run, from its present state.
 
-    Three layers, each optional. Throughput: the seconds of a step, on this device; memory is a
-    limit, not a goal. Noise: the noise scale of the gradients of single examples, by
-    `NoiseMeter.probe`, in the geometry of the optimizer. That of one state goes up and down, so it
-    is averaged over eight states of a copy that trains on for a moment. Where the signal is weak,
-    probes grow up to eight times. Branches: `branch`, the dearest. The advised size reaches a loss
+    Four layers, each optional, the last one only if it is asked for. Throughput: the seconds of a
+    step, on this device; memory is a limit, not a goal. Noise: the noise scale of the gradients of
+    single examples, by `NoiseMeter.probe`, in the geometry of the optimizer. That of one state goes
+    up and down, so it is averaged over eight states of a copy that trains on for a moment. Where
+    the signal is weak, probes grow up to eight times. Branches: `branch`. Race: `race`, the
+    dearest, of other optimizers; it says nothing of the batch size. The advised size reaches a loss
     in the least time, if the noise scale is the critical batch size; the last chapter of the book
     on practice says how near it comes. With momentum, that of SGD may be larger by up to
     `predict.momentum_gain`: the interval goes as far. No batch is larger than the data.
@@ -56,7 +60,7 @@ def advise(
     batch_size : int
         Of the run.
     layers : sequence of str
-        Of ``"throughput"``, ``"noise"`` and ``"branches"``, in any order.
+        Of ``"throughput"``, ``"noise"``, ``"branches"`` and ``"race"``, in any order.
     probed : int
         Examples whose gradients are taken first; all where there are fewer.
     steps : float
@@ -70,6 +74,9 @@ def advise(
     branches : dict, optional
         Options of `branch`: ``factors``, ``steps``, ``repeats``, ``evaluated``, ``tolerance``, and
         ``confidence`` and ``seed`` where they are to be others.
+    race : dict, optional
+        Options of `race`: ``steps``, ``repeats``, ``evaluated``, ``tolerance``, and the
+        same two.
 
     Returns
     -------
@@ -89,9 +96,11 @@ def advise(
     steps, price = check.positive("steps", steps), check.nonnegative("price", price)
     gain = max(map(_gain, optimizer.param_groups))
     common = check_options(confidence=confidence, seed=seed)
-    layers, options = _check_layers(layers), common | _check_branches(branches)
+    layers = _check_layers(layers)
+    branches = common | check_options(**_dict("branches", branches))
+    race = common | check_race(**_dict("race", race))
     examples = Examples(data, next(model.parameters()).device)
-    run = model, loss, examples, optimizer
+    run, again = (model, loss, examples, optimizer), (model, loss, data, optimizer)
     work = {
         "throughput": partial(throughput, *run, largest=min(_LARGEST, examples.count)),
         "noise": partial(
@@ -102,7 +111,8 @@ def advise(
             most=_GROWN * probed if steps == 1 else _SHARE * steps * batch_size,
             **common,
         ),
-        "branches": partial(branch, model, loss, data, optimizer, batch_size=batch_size, **options),
+        "branches": partial(branch, *again, batch_size=batch_size, **branches),
+        "race": partial(raced, *again, batch_size=batch_size, **race),
     }
     found, failed = dict.fromkeys(LAYERS), {}
     with tried(model, optimizer, loss, examples, batch_size):
@@ -116,7 +126,8 @@ def advise(
     method = "adam" if "betas" in optimizer.param_groups[0] else "sgd"
     more = {"method": method, "hyper": hyper, "others": others, "steps": steps, "price": price}
     sizes = {"gain": gain, "largest": examples.count}
-    return combined(batch_size, *found.values(), failed, **sizes, **more)
+    *three, ran = found.values()
+    return combined(batch_size, *three, failed, **sizes, **more, race=ran)
 
 
 def _check_layers(layers):
@@ -128,10 +139,11 @@ def _check_layers(layers):
     return [layer for layer in LAYERS if layer in asked]
 
 
-def _check_branches(branches):
-    if branches is not None and not isinstance(branches, Mapping):
-        check.reject("branches", branches, "a dict of options of branch, or None")
-    return check_options(**(branches or {}))
+def _dict(layer, options):
+    if options is not None and not isinstance(options, Mapping):
+        name = {"branches": "branch"}.get(layer, layer)
+        check.reject(layer, options, f"a dict of options of {name}, or None")
+    return options or {}
 
 
 def _gain(group):

@@ -1,6 +1,5 @@
 """The branched check: short runs from one state, with batches of several sizes."""
 
-import random
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
@@ -10,11 +9,12 @@ import torch
 
 from batchscaling import _validation as check
 from batchscaling.practice.examples import Examples
-from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled, loss_of
+from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled, mean_loss
 from batchscaling.practice.losses import check_loss
 from batchscaling.practice.memory import fitting, is_out_of_memory
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
+from batchscaling.practice.states import seed_all
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
@@ -212,7 +212,7 @@ class _Runs:
         order = batches(seed, self._examples.count, sizes)
         if factor > 1:
             self._scale(optimizer, factor)
-        _seed_all(seed)
+        seed_all(seed)
         for _ in window:
             self._gradient(model, optimizer, loss, next(order))
             optimizer.step()
@@ -226,14 +226,10 @@ class _Runs:
 
     def _evaluate(self, model, loss, order, seed):
         """Return the mean loss over the batches that are left of an order."""
-        _seed_all(seed)
-        total = 0.0
-        with torch.no_grad():
-            for indices in order:
-                _, found = loss_of(model, loss, self._examples.batch(indices))
-                total += float(found)
-                self.taken += len(indices)
-        return total / self._chunks
+        held = [*order]
+        self.taken += sum(map(len, held))
+        seed_all(seed)
+        return mean_loss(model, loss, (self._examples.batch(indices) for indices in held))
 
     def _scale(self, optimizer, factor):
         """Move an optimizer to batches `factor` times as large."""
@@ -253,7 +249,7 @@ class _Runs:
         """Return for each factor how much smaller squares of gradients are, for each parameter."""
         if self._ratios is None:
             model, optimizer, loss = copied(*self._run)
-            _seed_all(self._seeds[0])
+            seed_all(self._seeds[0])
             count = _MOMENTS * self._largest
             sizes = [self._size] * count
             squares = _Squares(optimizer, self._largest)
@@ -309,9 +305,3 @@ def scale_moments(state, ratio, factor):
             state[name].mul_(ratio**power)
     if state and "step" in state:
         state["step"] = state["step"] / factor
-
-
-def _seed_all(seed):
-    torch.manual_seed(seed % 2**32)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)

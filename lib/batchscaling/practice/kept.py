@@ -4,6 +4,7 @@ import copy
 import inspect
 from functools import partial
 
+import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
@@ -64,6 +65,12 @@ def loss_of(model, loss, batch, told=_WORKS):
         outputs = model(inputs)
     with told("loss"):
         return outputs, value(loss, outputs, labels)
+
+
+def mean_loss(model, loss, batches):
+    """Return the mean of the losses of batches of inputs and labels, of equal size."""
+    with torch.no_grad():
+        return float(np.mean([float(loss_of(model, loss, batch)[1]) for batch in batches]))
 
 
 def gradient(model, loss, batch, optimizer):

@@ -77,8 +77,17 @@ def _layers(advice):
         ends = [] if low is None else [f"nothing lost up to {low}"]
         ends += [] if high is None else [f"something from {high} on"]
         lines.append("Branches: " + (branches["reason"] or ", ".join(ends)))
+    if advice["race"] is not None:
+        rates = ", ".join(
+            f"{_named(name)} {rate:.3g}" for name, rate in advice["race"]["rates"].items()
+        )
+        lines.append(f"Race: {advice['race']['steps'][-1]} steps, with the best rates of {rates}.")
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>What was measured</h2><ul>{items}</ul>"
+
+
+def _named(contender):
+    return {"sgd": "SGD", "adam": "Adam"}.get(contender, contender.replace("_", " "))
 
 
 def _reading(noise, names):

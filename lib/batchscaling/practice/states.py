@@ -73,6 +73,13 @@ def owner_of(function):
     return getattr(function, "__self__", function)
 
 
+def seed_all(seed):
+    """Seed the generators of Python, numpy and torch."""
+    torch.manual_seed(seed % 2**32)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 @contextmanager
 def buffers_kept(modules):
     """Put back the buffers of modules at the end."""

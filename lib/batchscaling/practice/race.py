@@ -1,0 +1,221 @@
+"""A race of optimizers from the state of a run, each with its best rate."""
+
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from batchscaling import _validation as check
+from batchscaling.practice.contenders import contenders, entered, first_rates
+from batchscaling.practice.contest import Race
+from batchscaling.practice.examples import Examples
+from batchscaling.practice.kept import check_network, copied, gradient, mean_loss
+from batchscaling.practice.losses import check_loss
+from batchscaling.practice.memory import fitting
+from batchscaling.practice.states import buffers_kept, random_states_kept, seed_all
+from batchscaling.practice.trial import tried
+from batchscaling.training.data import batches
+
+_MOST = 100_000  # steps and repetitions
+_POINTS = 16  # at which losses are taken, fewer in short races
+_STRIDES = 4.0, 2.0  # factors of the rate that the search goes on with, one after the other
+_RATES = 16  # that the search tries at most
+_TUNED = 2  # repetitions that rates are chosen by
+
+
+def race(
+    model,
+    loss,
+    data,
+    optimizer,
+    *,
+    batch_size,
+    steps=256,
+    repeats=8,
+    evaluated=1024,
+    tolerance=0.1,
+    confidence=0.95,
+    seed=0,
+):
+    r"""Let other optimizers race with that of a run, from its present state.
+
+    Contenders are SGD with and without momentum, and Adam; in a run of Adam, Adam with and without
+    momentum, and SGD with it. Each begins without a past: no averages, no momentum. Its learning
+    rate is searched, by factors of four and then of two, in repetitions of its own. In others,
+    which the search has not seen, it is compared: by the steps to the same loss, as `steps_saved`
+    describes.
+
+    A short race favours what is fast at first. Rates that are best after 256 steps are smaller
+    than those that are best after thousands, and momentum needs time. So let a race be as long as
+    what is left of the run, if that can be had.
+
+    All optimizers have the same examples in the same order, and are compared on the same ones. All
+    runs are of copies, as those of `branch`.
+
+    Parameters
+    ----------
+    model, loss, data, optimizer
+        As for `branch`.
+    batch_size : int
+    steps : int
+        Of the race, at most 100,000.
+    repeats : int
+        That optimizers are compared by, from 3 to 100,000. Two more choose the rates.
+    evaluated : int
+        Examples that losses are compared on; they come after those of the race where the data has
+        as many.
+    tolerance : float
+        The share of its steps that an optimizer must save to be worth it.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of the order of examples.
+
+    Returns
+    -------
+    Race
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, the model cannot be copied, a batch fails or does not
+        fit into memory, or the loss at the start is not finite.
+
+    References
+    ----------
+    Wu et al., "Understanding short-horizon bias in stochastic meta-optimization", 2018.
+    """
+    check_network(model, optimizer)
+    check_loss(loss)
+    options = check_race(
+        steps=steps,
+        repeats=repeats,
+        evaluated=evaluated,
+        tolerance=tolerance,
+        confidence=confidence,
+        seed=seed,
+    )
+    examples = Examples(data, next(model.parameters()).device)
+    batch_size = check.integer("batch_size", batch_size, 1, examples.count)
+    with tried(model, optimizer, loss, examples, batch_size):
+        course = _Course((model, optimizer, loss), examples, batch_size, options)
+        begin, rates, losses = course.first_rates(), {}, {}
+        for name in contenders(optimizer):
+            rates[name] = _best_rate(partial(course.end, name), begin[name])
+            losses[name] = course.compared(name, rates[name])
+    more = {"tolerance": options["tolerance"], "confidence": options["confidence"]}
+    return Race(batch_size, course.points, losses, rates, **more, examples=course.taken)
+
+
+def check_race(**options):
+    """Return options of `race`, some or all, once they are checked.
+
+    Raises
+    ------
+    ValueError
+        If one is out of its range, or there is none of this name.
+    """
+    for name in options:
+        check.one_of("an option of a race", name, _CHECKS)
+    return {name: _CHECKS[name](name, option) for name, option in options.items()}
+
+
+_CHECKS = {
+    "steps": partial(check.integer, low=1, high=_MOST),
+    "repeats": partial(check.integer, low=3, high=_MOST),
+    "evaluated": partial(check.integer, low=1),
+    "tolerance": check.positive,
+    "confidence": partial(check.real, low=0, high=1, low_open=True, high_open=True),
+    "seed": partial(check.integer, low=0),
+}
+
+
+def _best_rate(loss_at, start):
+    """Return the rate of the lowest loss, by steps of one factor up or down and then of another."""
+    tried = {}
+
+    def loss(rate):
+        if rate not in tried and len(tried) < _RATES:
+            tried[rate] = loss_at(rate)
+        return tried.get(rate, np.inf)
+
+    best = start
+    for stride in _STRIDES:
+        while True:
+            there = min((best, best * stride, best / stride), key=loss)
+            if there == best:
+                break
+            best = there
+    return best
+
+
+class _Course:
+    """What all contenders run on; `taken` counts the examples that they took."""
+
+    def __init__(self, run, examples, size, options):
+        self._run, self._examples, self._size = run, examples, size
+        self._steps = options["steps"]
+        self._held = max(1, min(options["evaluated"], examples.count) // size)
+        count, first = options["repeats"] + _TUNED, options["seed"]
+        seeds = [count * first + number for number in range(count)]
+        self._tuned, self._compared = seeds[:_TUNED], seeds[_TUNED:]
+        marks = np.geomspace(1, self._steps, _POINTS).round().astype(int)
+        self.points = (0, *(int(mark) for mark in np.unique(marks)))
+        self.taken = 0
+
+    def first_rates(self):
+        """Return what rates the search of each contender begins with."""
+        model, optimizer, loss = copied(*self._run)
+        seed_all(self._tuned[0])
+        self._gradient(model, optimizer, loss, next(self._order(self._tuned[0])))
+        return first_rates(optimizer)
+
+    def end(self, name, rate):
+        """Return the mean loss at the end, over the repetitions that choose the rate."""
+        return np.mean([self._losses(name, rate, seed, False)[-1] for seed in self._tuned])
+
+    def compared(self, name, rate):
+        """Return losses at all points of the repetitions that compare."""
+        return tuple(self._losses(name, rate, seed, True) for seed in self._compared)
+
+    def _losses(self, name, rate, seed, everywhere):
+        """Return the losses at all points, or the one at the end; infinite once it is not finite.
+
+        Raises
+        ------
+        ValueError
+            If memory is short.
+        """
+        marks = self.points if everywhere else self.points[-1:]
+        with fitting(self._size):
+            found = [*self._run_of(name, rate, seed, marks)]
+        return (*found, *[np.inf] * (len(marks) - len(found)))
+
+    def _run_of(self, name, rate, seed, marks):
+        """Yield the losses at these numbers of steps, up to the first that is not finite."""
+        model, own, loss = copied(*self._run)
+        optimizer = entered(name, own, rate)
+        held = [*islice(self._order(seed), self._steps, self._steps + self._held)]
+        order = self._order(seed)
+        seed_all(seed)
+        for step in range(self._steps + 1):
+            if step in marks:
+                yield (value := self._evaluated(model, loss, held, seed))
+                if not np.isfinite(value):
+                    return
+            if step < self._steps:
+                self._gradient(model, optimizer, loss, next(order))
+                optimizer.step()
+
+    def _evaluated(self, model, loss, held, seed):
+        with random_states_kept(model, loss), buffers_kept([model]):
+            seed_all(seed)
+            self.taken += sum(map(len, held))
+            return mean_loss(model, loss, (self._examples.batch(indices) for indices in held))
+
+    def _gradient(self, model, optimizer, loss, indices):
+        gradient(model, loss, self._examples.batch(indices), optimizer)
+        self.taken += len(indices)
+
+    def _order(self, seed):
+        return batches(seed, self._examples.count, self._size)

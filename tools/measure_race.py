@@ -1,0 +1,116 @@
+"""Let optimizers race in runs of the sweeps' tasks: the data of chapter practice/05.
+
+    python -m tools.measure_race [file]
+
+A run begins with the settings that a sweep found best. After a tenth of the steps that it takes,
+`batchscaling.practice.race` is asked, once for a race of a quarter of these steps and once for nine
+tenths: what is left of the run. What is stored for each: how many times fewer steps one contender
+takes than another, with the interval. The sweeps know what it is over whole runs.
+
+Each race is stored when it is done; called again, the command goes on where it ended. It takes
+about an hour of one core.
+"""
+
+import json
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from batchscaling.curves import load_results
+from batchscaling.practice import race
+from batchscaling.practice.kept import gradient
+from batchscaling.training import TASKS, batches
+from batchscaling.training.files import write_record
+from batchscaling.training.provenance import provenance
+from tools.measure_advice import FOLDER, Network, optimizer_of
+
+FILE = FOLDER / "race.json"
+RUNS = {
+    "digits-mlp": (16, 64, 256, 1024),
+    "fashion-cnn-small": (16, 64, 256, 1024),
+    "mnist-cnn-small": (16, 64, 256, 1024),
+    "mnist-softmax": (256, 1024, 4096, 16384),
+    "fashion-cnn-small-hard": (64, 256),
+    "shakespeare-transformer": (8, 32),
+    "mnist-autoencoder": (64, 256),
+}
+"""Batch sizes of the races on each task."""
+OPTIMIZERS = "heavy_ball", "adam"
+SEEDS = range(2)
+ASKED, LENGTHS = 0.1, (0.25, 0.9)  # in units of the steps that the sweep took to the target
+PAIRS = {
+    "heavy_ball": (("momentum", "sgd"), ("adam", "momentum")),
+    "adam": (("adam", "adam_without_momentum"), ("adam", "momentum")),
+}
+"""What is asked of the races of a run: whether the first saves steps over the second."""
+
+
+def begun(task, data, cell, seed):
+    """Return the network and the optimizer of a run that has taken a tenth of its steps."""
+    model = Network(task.model, seed)
+    optimizer = optimizer_of(cell.optimizer, cell.tuned(), model.parameters(), task.weight_decay)
+    pair = data.train_inputs, data.train_labels
+    order = batches(seed, len(pair[0]), cell.batch_size)
+    for indices, _ in zip(order, range(round(ASKED * _steps(cell))), strict=False):
+        gradient(model, loss_of(task), [part[indices] for part in pair], optimizer)
+        optimizer.step()
+    return model, optimizer
+
+
+def loss_of(task):
+    """Return the mean of a task's loss over all rows of outputs."""
+    return lambda outputs, labels: task.loss.scores(outputs, labels)[0].mean()
+
+
+def raced(task, data, cell, seed, length):
+    """Return what the file keeps of a race."""
+    model, optimizer = begun(task, data, cell, seed)
+    pair, steps = (data.train_inputs, data.train_labels), max(4, round(length * _steps(cell)))
+    options = {"batch_size": cell.batch_size, "steps": steps, "seed": seed}
+    found = race(model, loss_of(task), pair, optimizer, **options)
+    pairs = {
+        f"{one} over {other}": [*map(_short, found.saved(one, other)), found.verdict(one, other)]
+        for one, other in PAIRS[cell.optimizer]
+    }
+    rates = {name: _short(rate) for name, rate in found.rates.items()}
+    cost = found.examples / cell.batch_size / _steps(cell)
+    return {"steps": steps, "saved": pairs, "rates": rates, "cost": _short(cost)}
+
+
+def _steps(cell):
+    return int(cell.interval()[1])
+
+
+def _short(value):
+    return float(f"{value:.4g}") if value == value else None
+
+
+def main(file):
+    """Let those race that `file` does not hold."""
+    torch.set_num_threads(1)
+    stored = json.loads(file.read_text()) if file.exists() else {"rows": []}
+    keys = ("task", "batch_size", "optimizer", "seed", "length")
+    done = {tuple(row[key] for key in keys) for row in stored["rows"]}
+    before = stored.get("provenance", {}).get("seconds", 0)
+    began = time.perf_counter()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for name, sizes in RUNS.items():
+        task, data = TASKS[name], TASKS[name].load()
+        cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
+        for size, optimizer, seed, length in product(sizes, OPTIMIZERS, SEEDS, LENGTHS):
+            key = name, size, optimizer, seed, length
+            if key in done:
+                continue
+            row = raced(task, data, cells[optimizer, size], seed, length)
+            stored["rows"].append(dict(zip(keys, key, strict=True)) | row)
+            seconds = before + time.perf_counter() - began
+            stored["provenance"] = provenance("python -m tools.measure_race", "cpu", seconds)
+            write_record(file, stored)
+            print(f"{seconds:6.0f} s", json.dumps(stored["rows"][-1]), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
