@@ -62,7 +62,12 @@ clean:  ## Remove what was built, but not .venv
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,book,test,cluster,classroom]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(ORACLES)
 	touch $@
+
+# Tests compare with curvlinops. Of its own requirements one asks for torchvision, and torch again.
+ORACLES := curvlinops-for-pytorch backpack-for-pytorch einconv einops jaxtyping linear-operator \
+	opt-einsum unfoldNd wadler-lindig
 
 # What makes a chapter's cached result stale stands in tools/execute.py.
 $(SITE): $(INSTALLED) _config.yml _toc.yml $(call files,chapters data lib) \

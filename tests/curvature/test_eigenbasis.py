@@ -1,5 +1,6 @@
 """What is measured along the Kronecker eigenbasis, against dense matrices and curvlinops."""
 
+import curvlinops
 import numpy as np
 import pytest
 import torch
@@ -194,7 +195,7 @@ def test_only_a_chunk_goes_through_at_once():
 
 
 class Dense(nn.Module):
-    """Two layers, in the order and with the names of `VECTORS`."""
+    """Two layers, in the order and with the names that `vectors` has."""
 
     def __init__(self):
         super().__init__()
@@ -204,13 +205,13 @@ class Dense(nn.Module):
         return self.two(torch.tanh(self.one(inputs)))
 
 
-VECTORS = Model(None, lambda p, x: layers.dense(p, "two", torch.tanh(layers.dense(p, "one", x))))
+def vectors(params, inputs):
+    return layers.dense(params, "two", torch.tanh(layers.dense(params, "one", inputs)))
 
 
 @pytest.mark.parametrize("fisher", ["exact", "empirical"])
 def test_products_with_the_corrected_eigenvalues_are_those_of_curvlinops(fisher):
     """Its EKFAC is the curvature in the same basis; of the empirical one, squares not centred."""
-    curvlinops = pytest.importorskip("curvlinops")
     module = Dense().double()
     inputs, labels = normal(7, 4), integers(3, 7)
     theirs = curvlinops.EKFACLinearOperator(
@@ -224,15 +225,15 @@ def test_products_with_the_corrected_eigenvalues_are_those_of_curvlinops(fisher)
     )
     state = {name: p.detach() for name, p in module.named_parameters()}
     params = {n: p.mT.contiguous() if p.ndim == 2 else p for n, p in state.items()}
-    case = VECTORS, params, inputs, labels
+    case = Model(lambda rng: params, vectors), params, inputs, labels
     factors = kronecker_factors(*case, fisher=fisher)
     found = along_eigenbasis(*case, factors, fisher=fisher)
-    vectors = {name: normal(*p.shape, seed=i) for i, (name, p) in enumerate(state.items())}
-    expected = dict(zip(state, theirs @ list(vectors.values()), strict=True))
+    some = {name: normal(*p.shape, seed=i) for i, (name, p) in enumerate(state.items())}
+    expected = dict(zip(state, theirs @ list(some.values()), strict=True))
     for name, factor in factors.items():
         left, right = (eigenvectors(side) for side in factor)
         ends = f"{name}.weight", f"{name}.bias"
-        matrix = as_matrix(factor, vectors[ends[0]].mT, vectors[ends[1]])
+        matrix = as_matrix(factor, some[ends[0]].mT, some[ends[1]])
         inside = torch.as_tensor(found[name].curvature) * (left.mT @ matrix @ right)
         weight, bias = from_matrix(factor, left @ inside @ right.mT, *(params[e] for e in ends))
         torch.testing.assert_close(weight.mT, expected[ends[0]], rtol=1e-9, atol=1e-12)

@@ -1,5 +1,8 @@
-"""Kronecker factors where they are exact, and against curvlinops where that is installed."""
+"""Kronecker factors where they are exact, and against curvlinops."""
 
+import copy
+
+import curvlinops
 import numpy as np
 import pytest
 import torch
@@ -219,9 +222,10 @@ ORACLES = {
 
 @pytest.mark.parametrize("fisher", ["exact", "empirical"])
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("is_own", [False, True])
 @pytest.mark.parametrize("name", ORACLES)
-def test_products_are_those_of_curvlinops(name, sharing, fisher):
-    curvlinops = pytest.importorskip("curvlinops")
+def test_products_are_those_of_curvlinops(name, is_own, sharing, fisher):
+    """Of the book's layers, whose dense weights are transposed, and of a module of one's own."""
     module, apply, inputs = ORACLES[name]
     module = module.double()
     labels = integers(3, 7)
@@ -236,17 +240,22 @@ def test_products_are_those_of_curvlinops(name, sharing, fisher):
         check_deterministic=False,
     )
     state = {name: p.detach() for name, p in module.named_parameters()}
-    params = {n: p.mT.contiguous() if p.ndim == 2 else p for n, p in state.items()}
-    model = Model(lambda rng: params, apply)
+
+    def turned(weight):
+        return weight.mT.contiguous() if weight.ndim == 2 and not is_own else weight
+
+    params = {name: turned(p) for name, p in state.items()}
+    own = from_module(lambda: copy.deepcopy(module).float())
+    model = own if is_own else Model(lambda rng: params, apply)
     factors = kronecker_factors(model, params, inputs, labels, fisher=fisher, sharing=sharing)
     directions = {name: normal(*p.shape, seed=i) for i, (name, p) in enumerate(state.items())}
     expected = dict(zip(state, theirs @ list(directions.values()), strict=True))
     for layer, found in factors.items():
         weight, bias = directions[f"{layer}.weight"], directions[f"{layer}.bias"]
-        weight = weight.mT if weight.ndim == 2 else weight
+        weight = turned(weight)
         product = found.inputs @ as_matrix(found, weight, bias) @ found.outputs
         weight, bias = from_matrix(found, product, weight, bias)
-        weight = weight.mT if weight.ndim == 2 else weight
+        weight = turned(weight)
         torch.testing.assert_close(weight, expected[f"{layer}.weight"], rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(bias, expected[f"{layer}.bias"], rtol=1e-10, atol=1e-12)
 

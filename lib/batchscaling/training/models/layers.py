@@ -60,7 +60,9 @@ def conv2d(params, name, images, stride=1, *, transform=None):
     """
     weight = params[f"{name}.weight"]
     outputs = convolve(images, weight if transform is None else transform(weight), stride)
-    return _tapped(ConvolutionUse, params, name, images, outputs, stride, transform)
+    size = weight.shape[-1]
+    patches = size, {"padding": size // 2, "stride": stride}
+    return _tapped(ConvolutionUse, params, name, images, outputs, *patches, transform)
 
 
 def channel_bias(params, name, images):

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from batchscaling import _validation as check
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.models.base import Model
+from batchscaling.training.models.module_taps import recording
 
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 _MEETING = (nn.modules.batchnorm._BatchNorm,)
@@ -33,7 +34,10 @@ def from_module(build):
     Returns
     -------
     Model
-        Its parameters have the names of ``module.named_parameters()``.
+        Its parameters have the names of ``module.named_parameters()``. Its layers record what goes
+        through them, as `layer_moments` asks, if they are linear, convolutions of images,
+        embeddings, or normalise by layers, groups or root mean squares. A linear layer that shares
+        the weights of an embedding is the transposed embedding.
 
     Raises
     ------
@@ -65,7 +69,8 @@ def from_module(build):
         given = params | {name: p.to(like) for name, p in frozen.items()}
         tensors = {place: given[name] for place, name in name_at.items()}
         before = None if torch.compiler.is_compiling() else torch.random.get_rng_state()
-        outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
+        with recording(module, name_at, params):
+            outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
         if not isinstance(outputs, torch.Tensor):
             kind = type(outputs).__name__
             check.reject("build", f"of a module that returns a {kind}", "one that returns a tensor")

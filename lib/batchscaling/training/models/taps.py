@@ -24,8 +24,10 @@ class Kronecker(NamedTuple):
     Attributes
     ----------
     inputs, outputs : torch.Tensor, shape (..., d, d) or (..., d)
-        Of both sides of the layer's matrix of weights, as `as_matrix` returns it. A vector is the
-        diagonal of a factor: that of a vocabulary.
+        Of both sides of the layer's matrix of weights, as `as_matrix` returns it: of its rows, and
+        of its columns. So they are swapped for a `torch.nn.Linear`, and for a transposed embedding,
+        which have a row for each number that comes out. A vector is the diagonal of a factor: that
+        of a vocabulary.
     """
 
     inputs: torch.Tensor
@@ -133,18 +135,43 @@ class DenseUse(Use):
         return {f"{self.name}.bias": rows.sum(1)} if self.bias else {}
 
 
-class ConvolutionUse(DenseUse):
-    """Patches of images go in, and each position is one vector that comes out."""
+class TransposedUse(DenseUse):
+    """The same with the matrix transposed, as torch keeps it: both sides are swapped."""
 
-    def __init__(self, name, params, stride, transform):
+    def seen(self, inputs, sharing):
+        return {"outputs": super().seen(inputs, sharing)["inputs"]}
+
+    def felt(self, inputs, slopes, sharing):
+        return {"inputs": super().felt(inputs, slopes, sharing)["outputs"]}
+
+    def gradient(self, params, inputs, slopes):
+        weight = f"{self.name}.weight"
+        grads = super().gradient(params, inputs, slopes)
+        return {**grads, weight: grads[weight].mT}
+
+
+class ConvolutionUse(DenseUse):
+    """Patches of images go in, and each position is one vector that comes out.
+
+    Parameters
+    ----------
+    name : str
+    params : dict of torch.Tensor
+    size : int or tuple of int
+        Of a patch.
+    settings : dict
+        Further arguments of `torch.nn.functional.unfold`.
+    transform : callable, optional
+        Of the weights, before they are used.
+    """
+
+    def __init__(self, name, params, size, settings, transform=None):
         super().__init__(name, params)
         self.shape = params[f"{name}.weight"].shape
-        self.stride, self.transform = stride, transform
+        self.size, self.settings, self.transform = size, settings, transform
 
     def rows(self, images):
-        size = self.shape[-1]
-        settings = {"padding": size // 2, "stride": self.stride}
-        patches = torch.nn.functional.unfold(images.flatten(0, 1), size, **settings)
+        patches = torch.nn.functional.unfold(images.flatten(0, 1), self.size, **self.settings)
         return patches.mT.unflatten(0, images.shape[:2])
 
     def slope_rows(self, slopes):
@@ -207,11 +234,16 @@ class UnembeddingUse(Use):
 
 
 class ScaleUse(Use):
-    """Each channel is scaled and shifted; `axis` is that of the channels."""
+    """Each channel is scaled and shifted; `axis` is that of the channels.
 
-    def __init__(self, name, params, axis):
+    `names` are those of the scales and the shifts, which need not be there.
+    """
+
+    def __init__(self, name, params, axis, names=("scale", "shift")):
         super().__init__(name, params)
         self.axis = axis
+        self.names = [part for part in names if f"{name}.{part}" in params]
+        self.scale = names[0]
 
     def seen(self, inputs, sharing):
         return {}
@@ -226,7 +258,7 @@ class ScaleUse(Use):
 
     def each_gradient(self, inputs, slopes):
         """Return the gradients of each example."""
-        both = {"scale": inputs * slopes, "shift": slopes}
+        both = {name: inputs * slopes if name == self.scale else slopes for name in self.names}
         return {name: _by_position(t.movedim(self.axis, -1)).sum(2) for name, t in both.items()}
 
 
@@ -252,7 +284,8 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", verify=Fal
     Parameters
     ----------
     model : Model
-        Its linear maps are functions of `batchscaling.training.models.layers`.
+        Its linear maps are functions of `batchscaling.training.models.layers`, or layers of a
+        module that is a `Model` by `from_module`.
     params : dict of torch.Tensor, each of shape (rows, ...)
     inputs : torch.Tensor, shape (rows, examples, ...)
     slopes : callable
@@ -314,19 +347,22 @@ def as_matrix(factors, weight, bias=None):
     factors : Kronecker
         Of the layer, for one trial.
     weight : torch.Tensor
-        Of shape (inputs, outputs), (filters, channels, height, width) or (vocabulary, width).
+        Of shape (inputs, outputs), (filters, channels, height, width) or (vocabulary, width); of a
+        `torch.nn.Linear` (outputs, inputs).
     bias : torch.Tensor, optional
 
     Returns
     -------
     torch.Tensor
-        One row for each number that goes in, one column for each that comes out. The bias is a
-        last row; that of a vocabulary a last column.
+        One row for each number that goes in, one column for each that comes out, and the bias as a
+        last row. Of a vocabulary, and of a `torch.nn.Linear`, it is the other way round: the bias
+        is a last column.
     """
-    matrix = weight.flatten(1).mT if weight.ndim == 4 else weight
+    matrix = _matrix(weight)
     if bias is None:
         return matrix
-    return torch.cat([matrix, bias[:, None]], 1) if _of_words(factors) else _below(matrix, bias)
+    is_column = _has_bias_as_column(factors, matrix.shape[1])
+    return torch.cat([matrix, bias[:, None]], 1) if is_column else _below(matrix, bias)
 
 
 def from_matrix(factors, matrix, weight, bias=None):
@@ -347,14 +383,19 @@ def from_matrix(factors, matrix, weight, bias=None):
     """
     found = None
     if bias is not None:
-        words = _of_words(factors)
-        found = matrix[:, -1] if words else matrix[-1]
-        matrix = matrix[:, :-1] if words else matrix[:-1]
+        is_column = _has_bias_as_column(factors, _matrix(weight).shape[1])
+        found = matrix[:, -1] if is_column else matrix[-1]
+        matrix = matrix[:, :-1] if is_column else matrix[:-1]
     return (matrix.mT if weight.ndim == 4 else matrix).reshape(weight.shape), found
 
 
-def _of_words(factors):
-    return factors.inputs.ndim == 1
+def _matrix(weight):
+    return weight.flatten(1).mT if weight.ndim == 4 else weight
+
+
+def _has_bias_as_column(factors, columns):
+    """Return which side a bias is on: that factor has one number more than the weights."""
+    return factors.outputs.shape[-1] > columns
 
 
 def _below(matrix, bias):
@@ -412,7 +453,10 @@ def _check_gradients(uses, leaves, seen, grads):
     found = defaultdict(float)
     for use, given, slopes in zip(uses, seen, grads, strict=False):
         _add(found, use.gradient(leaves, given, slopes))
-    allowed = "a model that uses each of its parameters through a function of `layers` only"
+    allowed = (
+        "a model that uses each of its parameters through a function of `layers`, or a named layer "
+        "of torch.nn that records, and not otherwise"
+    )
     slack = ROUNDING * max(grad.norm() for grad in grads[len(uses) :])
     for name, grad in zip(leaves, grads[len(uses) :], strict=True):
         if name not in found:
