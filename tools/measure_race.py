@@ -8,7 +8,7 @@ tenths: what is left of the run. What is stored for each: how many times fewer s
 takes than another, with the interval. The sweeps know what it is over whole runs.
 
 Each race is stored when it is done; called again, the command goes on where it ended. It takes
-about an hour of one core.
+about two hours of one core.
 """
 
 import json
@@ -42,10 +42,10 @@ OPTIMIZERS = "heavy_ball", "adam"
 SEEDS = range(2)
 ASKED, LENGTHS = 0.1, (0.25, 0.9)  # in units of the steps that the sweep took to the target
 PAIRS = {
-    "heavy_ball": (("momentum", "sgd"), ("adam", "momentum")),
-    "adam": (("adam", "adam_without_momentum"), ("adam", "momentum")),
+    "heavy_ball": (("momentum", "sgd"), ("adam", "momentum"), ("kfac", "adam")),
+    "adam": (("adam", "adam_without_momentum"), ("adam", "momentum"), ("kfac", "adam")),
 }
-"""What is asked of the races of a run: whether the first saves steps over the second."""
+"""What is asked of the races of a run: how many steps the first saves over the second."""
 
 
 def begun(task, data, cell, seed):
@@ -75,9 +75,12 @@ def raced(task, data, cell, seed, length):
         f"{one} over {other}": [*map(_short, found.saved(one, other)), found.verdict(one, other)]
         for one, other in PAIRS[cell.optimizer]
     }
-    rates = {name: _short(rate) for name, rate in found.rates.items()}
+    hyper = {
+        name: {key: _short(value) for key, value in best.items()}
+        for name, best in found.hyper.items()
+    }
     cost = found.examples / cell.batch_size / _steps(cell)
-    return {"steps": steps, "saved": pairs, "rates": rates, "cost": _short(cost)}
+    return {"steps": steps, "saved": pairs, "hyper": hyper, "cost": _short(cost)}
 
 
 def _steps(cell):

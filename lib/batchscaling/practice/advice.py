@@ -14,9 +14,10 @@ from batchscaling.practice.reading import NoiseReading
 from batchscaling.practice.report import page
 
 _OVER = {
-    "adam_without_momentum": "Adam without it",
-    "sgd": "SGD without it",
+    "adam": "Adam",
+    "adam_without_momentum": "Adam without momentum",
     "momentum": "SGD with momentum",
+    "sgd": "SGD without momentum",
 }
 """Contenders of a race that others are compared with, in words."""
 
@@ -178,7 +179,8 @@ class Advice:
     def worth(self):
         """Return, for momentum, Adam and K-FAC, whether they are worth it here, and why.
 
-        For momentum and Adam by a race, where there was one; else by what the noise scale says.
+        By a race, where there was one: momentum against the same without it, Adam against SGD with
+        momentum, and K-FAC against the best of the others. Else by what the noise scale says.
 
         Returns
         -------
@@ -187,8 +189,9 @@ class Advice:
         found = _worth(self.critical, self.batch_size or self.used, self.method, self.gain)
         if self.race is None:
             return found
-        pairs = _raced(self.method)
-        return found | {name: _told(self.race, *pair) for name, pair in pairs.items()}
+        left_out = {name: f"{UNKNOWN}: {why}" for name, why in self.race.left_out.items()}
+        pairs = _raced(self.race, self.method)
+        return found | left_out | {name: _told(self.race, *pair) for name, pair in pairs.items()}
 
     def to_dict(self):
         """Return everything as plain values."""
@@ -288,7 +291,7 @@ def _disagreements(scales, gain, branches):
 def _disagreements_on_momentum(scales, gain, used, race, method):
     """Return where a race finds something else about momentum than the noise scale says."""
     by_noise = _worth(scales, used, method, gain)["momentum"].partition(":")[0]
-    by_race = race.verdict(*_raced(method)["momentum"])
+    by_race = race.verdict(*_raced(race, method)["momentum"])
     if (by_noise, by_race) not in (("no", YES), ("try it", NO)):
         return []
     said = {"no": "is no use", "try it": "is worth a try"}[by_noise]
@@ -322,11 +325,14 @@ def _worth(scales, batch_size, method, gain):
     return {"momentum": between, "adam": adam, "kfac": between}
 
 
-def _raced(method):
-    """Return for momentum and Adam which of the contenders says whether it is worth it."""
+def _raced(race, method):
+    """Return which of the contenders says whether momentum, Adam or K-FAC is worth it."""
+    pairs = {"momentum": ("momentum", "sgd"), "adam": ("adam", "momentum")}
     if method == "adam":
-        return {"momentum": ("adam", "adam_without_momentum"), "adam": ("adam", "momentum")}
-    return {"momentum": ("momentum", "sgd"), "adam": ("adam", "momentum")}
+        pairs["momentum"] = ("adam", "adam_without_momentum")
+    if "kfac" in race.losses:
+        pairs["kfac"] = ("kfac", race.lowest(without=["kfac"]))
+    return pairs
 
 
 def _told(race, contender, over):

@@ -4,6 +4,7 @@ import torch
 
 from batchscaling import _validation as check
 from batchscaling.practice.kept import is_decoupled
+from batchscaling.practice.kfac import KFac
 
 MOMENTUM, BETAS = 0.9, (0.9, 0.999)  # of a contender, where the run has none
 
@@ -21,55 +22,63 @@ def contenders(optimizer):
     tuple of str
     """
     if "betas" in optimizer.defaults:
-        return "adam", "adam_without_momentum", "momentum"
-    return "momentum", "sgd", "adam"
+        return "adam", "adam_without_momentum", "momentum", "kfac"
+    return "momentum", "sgd", "adam", "kfac"
 
 
-def entered(name, optimizer, base):
+def entered(name, model, optimizer, batch_size, hyper):
     """Set an optimizer to zero, or make another one of its parameters, and let it race.
 
     Its own kind stays of its class. What another kind has that the run's has not is usual: 0.9 for
     momentum, 0.9 and 0.999 for Adam's decays. Groups keep the ratios of their rates. Where the
-    kind changes, decay that the rate scales takes as much off the parameters a step as before.
+    kind changes, decay that the rate scales takes as much off the parameters a step as before; a
+    penalty on the loss, as Adam's, is such a decay for K-FAC.
 
     Parameters
     ----------
     name : str
         Of `contenders`.
+    model : torch.nn.Module
     optimizer : torch.optim.Optimizer
-        A copy of the run's; it is changed.
-    base : float
-        The rate of the first group whose rate is not zero.
+        Copies of the run's; they are changed.
+    batch_size : int
+    hyper : dict of str to float
+        ``lr`` of the first group whose rate is not zero, and for K-FAC the ``damping``.
 
     Returns
     -------
     torch.optim.Optimizer
     """
-    adaptive = "betas" in optimizer.defaults
-    first = reference_rate(optimizer)
-    groups = optimizer.param_groups
-    if adaptive == name.startswith("adam"):
-        optimizer.state.clear()
-        for group in groups:
-            group["lr"] = group["lr"] * (base / first)
-            if name == "sgd":
-                group["momentum"] = 0.0
-            elif name == "adam_without_momentum":
-                group["betas"] = (0.0, group["betas"][1])
-            elif name == "momentum" and not group["momentum"]:
-                group["momentum"] = MOMENTUM
-        return optimizer
-    changed = [
+    adaptive, growth = "betas" in optimizer.defaults, hyper["lr"] / reference_rate(optimizer)
+    if name != "kfac" and adaptive == name.startswith("adam"):
+        return _restarted(name, optimizer, growth)
+    groups = [
         {
             "params": group["params"],
-            "lr": float(group["lr"]) * base / first,
-            "weight_decay": _decay(optimizer, group, base / first),
+            "lr": float(group["lr"]) * growth,
+            "weight_decay": _decay(optimizer, group, growth, is_penalty=name == "momentum"),
         }
-        for group in groups
+        for group in optimizer.param_groups
     ]
-    if adaptive:
-        return torch.optim.SGD(changed, lr=base, momentum=MOMENTUM)
-    return torch.optim.AdamW(changed, lr=base, betas=BETAS)
+    if name == "kfac":
+        return KFac(model, groups, batch_size, momentum=MOMENTUM, **hyper)
+    if name == "adam":
+        return torch.optim.AdamW(groups, lr=hyper["lr"], betas=BETAS)
+    return torch.optim.SGD(groups, lr=hyper["lr"], momentum=MOMENTUM)
+
+
+def _restarted(name, optimizer, growth):
+    """Return an optimizer without a past, of the same kind, at a rate so many times as large."""
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * growth
+        if name == "sgd":
+            group["momentum"] = 0.0
+        elif name == "adam_without_momentum":
+            group["betas"] = (0.0, group["betas"][1])
+        elif name == "momentum" and not group["momentum"]:
+            group["momentum"] = MOMENTUM
+    return optimizer
 
 
 def reference_rate(optimizer):
@@ -86,11 +95,12 @@ def reference_rate(optimizer):
     return next(rate for rate in rates if rate)
 
 
-def first_rates(optimizer):
-    """Return for each contender a rate to begin the search with.
+def beginnings(optimizer):
+    """Return for each contender the hyperparameters that the search begins with.
 
-    The run's own is that of the run. Others move as far as it does, in a first step along the
-    gradients that the parameters hold, momentum taken as if it had lasted.
+    The run's own rate is that of the run. Others move as far as it does, in a first step along the
+    gradients that the parameters hold, momentum taken as if it had lasted. K-FAC begins with
+    Newton's step.
 
     Parameters
     ----------
@@ -99,7 +109,7 @@ def first_rates(optimizer):
 
     Returns
     -------
-    dict of str to float
+    dict of str to dict
     """
     own, adaptive = reference_rate(optimizer), "betas" in optimizer.defaults
     shares = [float(group["lr"]) / own for group in optimizer.param_groups]
@@ -107,25 +117,26 @@ def first_rates(optimizer):
         sum(share**2 * size(group) for share, group in zip(shares, optimizer.param_groups)) ** 0.5
         for size in (_squared_norm, _count)
     )
-    if not steepest > 0:
-        check.reject("loss", "one whose gradient is zero", "one that the optimizer can lower")
-    momentum = MOMENTUM
-    if not adaptive:
-        momentum = max(float(group["momentum"]) for group in optimizer.param_groups)
+    if not 0 < steepest < float("inf"):
+        allowed = "one that the optimizer can lower, with a gradient that is finite"
+        check.reject("loss", f"one whose gradient has the norm {steepest:.3g}", allowed)
     if adaptive:
-        plain = own * equal / steepest
-        return {"adam": own, "adam_without_momentum": own, "momentum": plain * (1 - MOMENTUM)}
-    plain = own / (1 - momentum)
-    kept = plain * (1 - (momentum or MOMENTUM))
-    return {"momentum": kept, "sgd": plain, "adam": plain * steepest / equal}
+        rates = {"adam": own, "adam_without_momentum": own}
+        rates["momentum"] = own * equal / steepest * (1 - MOMENTUM)
+    else:
+        momentum = max(float(group["momentum"]) for group in optimizer.param_groups)
+        plain = own / (1 - momentum)
+        rates = {"momentum": plain * (1 - (momentum or MOMENTUM)), "sgd": plain}
+        rates["adam"] = plain * steepest / equal
+    found = {name: {"lr": rate} for name, rate in rates.items()}
+    return found | {"kfac": {"lr": 1 - MOMENTUM, "damping": 1.0}}
 
 
-def _decay(optimizer, group, growth):
+def _decay(optimizer, group, growth, *, is_penalty):
     """Return the decay of a group for another kind of optimizer, whose rate is so many times."""
     decay = float(group.get("weight_decay", 0.0))
-    adaptive = "betas" in group
-    if adaptive and not is_decoupled(optimizer, group):
-        return decay  # a penalty on the loss, for SGD, too
+    if is_penalty and "betas" in group and not is_decoupled(optimizer, group):
+        return decay  # one on the loss, for SGD, too
     return decay / growth
 
 

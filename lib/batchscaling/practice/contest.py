@@ -9,7 +9,7 @@ target be the worse of their two lowest losses. One reaches it in :math:`t_a` st
 times fewer steps than the second. Repetitions are paired: all optimizers have the same examples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -31,22 +31,26 @@ class Race:
     losses : dict of str to tuple
         For each contender those of each repetition, a tuple of as many as `steps`. They may be
         infinite or NaN from some step on.
-    rates : dict of str to float
-        The learning rate of each, of the first group of parameters.
+    hyper : dict of str to dict
+        The best hyperparameters of each: ``lr``, of the first group of parameters, and for K-FAC
+        the ``damping``, in units of the mean eigenvalue of the Fisher matrix.
     tolerance : float
         The share of its steps that one must save to be worth it.
     confidence : float
         Of the intervals.
+    left_out : dict of str to str
+        Contenders that cannot train this network, and why.
     examples : int
-        That all contenders together have trained with and evaluated, the search of rates included.
+        That all contenders together have trained with and evaluated, the search included.
     """
 
     batch_size: int
     steps: tuple
     losses: dict
-    rates: dict
+    hyper: dict
     tolerance: float
     confidence: float
+    left_out: dict = field(default_factory=dict)
     examples: int = 0
 
     def saved(self, contender, over):
@@ -72,6 +76,15 @@ class Race:
             for argument, name in (("contender", contender), ("over", over))
         ]
         return steps_saved(self.steps, *pair, confidence=self.confidence)
+
+    def lowest(self, without=()):
+        """Return the contender, but for these, whose mean loss at the end is the lowest."""
+        ends = {
+            name: np.mean([curve[-1] for curve in curves])
+            for name, curves in self.losses.items()
+            if name not in without
+        }
+        return min(ends, key=lambda name: (not np.isfinite(ends[name]), ends[name]))
 
     def verdict(self, contender, over):
         """Return ``"yes"``, ``"no"`` or ``"cannot tell"``: whether it saves more than a little."""

@@ -6,7 +6,8 @@ from itertools import islice
 import numpy as np
 
 from batchscaling import _validation as check
-from batchscaling.practice.contenders import contenders, entered, first_rates
+from batchscaling._errors import InputError
+from batchscaling.practice.contenders import beginnings, contenders, entered
 from batchscaling.practice.contest import Race
 from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, copied, gradient, mean_loss
@@ -18,8 +19,9 @@ from batchscaling.training.data import batches
 
 _MOST = 100_000  # steps and repetitions
 _POINTS = 16  # at which losses are taken, fewer in short races
-_STRIDES = 4.0, 2.0  # factors of the rate that the search goes on with, one after the other
-_RATES = 16  # that the search tries at most
+_STRIDES = 4.0, 2.0  # factors that the search goes on with, one after the other
+_POWERS = {"lr": 1, "damping": 2}  # of these factors, as dampings matter less
+_TRIED = 16  # that the search tries at most, for each hyperparameter
 _TUNED = 2  # repetitions that rates are chosen by
 
 
@@ -39,11 +41,13 @@ def race(
 ):
     r"""Let other optimizers race with that of a run, from its present state.
 
-    Contenders are SGD with and without momentum, and Adam; in a run of Adam, Adam with and without
-    momentum, and SGD with it. Each begins without a past: no averages, no momentum. Its learning
-    rate is searched, by factors of four and then of two, in repetitions of its own. In others,
-    which the search has not seen, it is compared: by the steps to the same loss, as `steps_saved`
-    describes.
+    Contenders are SGD with and without momentum, Adam, and K-FAC with momentum; in a run of Adam,
+    Adam with and without momentum, SGD with it, and K-FAC. K-FAC is left out where a parameter is
+    none of a linear layer, a convolution of images, an embedding or a normalisation. Each begins
+    without a past: no averages, no momentum. Its learning rate, and K-FAC's damping, are searched
+    in repetitions of their own, by factors of four and then of two. In other repetitions, which the
+    search has not seen, contenders are compared: by the steps to the same loss, as
+    `contest.steps_saved` describes. The interval does not know of the luck of the search.
 
     A short race favours what is fast at first. Rates that are best after 256 steps are smaller
     than those that are best after thousands, and momentum needs time. So let a race be as long as
@@ -99,12 +103,18 @@ def race(
     batch_size = check.integer("batch_size", batch_size, 1, examples.count)
     with tried(model, optimizer, loss, examples, batch_size):
         course = _Course((model, optimizer, loss), examples, batch_size, options)
-        begin, rates, losses = course.first_rates(), {}, {}
+        begin, hyper, losses, left_out = course.beginnings(), {}, {}, {}
         for name in contenders(optimizer):
-            rates[name] = _best_rate(partial(course.end, name), begin[name])
-            losses[name] = course.compared(name, rates[name])
+            try:
+                found = _best(partial(course.end, name), begin[name])
+                losses[name], hyper[name] = course.compared(name, found), found
+            except InputError as error:
+                if name != "kfac":
+                    raise
+                left_out[name] = str(error)
     more = {"tolerance": options["tolerance"], "confidence": options["confidence"]}
-    return Race(batch_size, course.points, losses, rates, **more, examples=course.taken)
+    more |= {"left_out": left_out, "examples": course.taken}
+    return Race(batch_size, course.points, losses, hyper, **more)
 
 
 def check_race(**options):
@@ -130,19 +140,26 @@ _CHECKS = {
 }
 
 
-def _best_rate(loss_at, start):
-    """Return the rate of the lowest loss, by steps of one factor up or down and then of another."""
+def _best(loss_at, start):
+    """Return the hyperparameters of the lowest loss, one factor up or down at a time."""
     tried = {}
 
-    def loss(rate):
-        if rate not in tried and len(tried) < _RATES:
-            tried[rate] = loss_at(rate)
-        return tried.get(rate, np.inf)
+    def loss(hyper):
+        key = tuple(hyper.values())
+        if key not in tried and len(tried) < _TRIED * len(hyper):
+            tried[key] = loss_at(hyper)
+        return tried.get(key, np.inf)
 
     best = start
     for stride in _STRIDES:
         while True:
-            there = min((best, best * stride, best / stride), key=loss)
+            factors = {name: stride ** _POWERS[name] for name in best}
+            near = [
+                best | {name: best[name] * k}
+                for name, factor in factors.items()
+                for k in (factor, 1 / factor)
+            ]
+            there = min((best, *near), key=loss)
             if there == best:
                 break
             best = there
@@ -163,22 +180,22 @@ class _Course:
         self.points = (0, *(int(mark) for mark in np.unique(marks)))
         self.taken = 0
 
-    def first_rates(self):
-        """Return what rates the search of each contender begins with."""
+    def beginnings(self):
+        """Return what the search of each contender begins with."""
         model, optimizer, loss = copied(*self._run)
         seed_all(self._tuned[0])
         self._gradient(model, optimizer, loss, next(self._order(self._tuned[0])))
-        return first_rates(optimizer)
+        return beginnings(optimizer)
 
-    def end(self, name, rate):
-        """Return the mean loss at the end, over the repetitions that choose the rate."""
-        return np.mean([self._losses(name, rate, seed, False)[-1] for seed in self._tuned])
+    def end(self, name, hyper):
+        """Return the mean loss at the end, over the repetitions that choose hyperparameters."""
+        return np.mean([self._losses(name, hyper, seed, False)[-1] for seed in self._tuned])
 
-    def compared(self, name, rate):
+    def compared(self, name, hyper):
         """Return losses at all points of the repetitions that compare."""
-        return tuple(self._losses(name, rate, seed, True) for seed in self._compared)
+        return tuple(self._losses(name, hyper, seed, True) for seed in self._compared)
 
-    def _losses(self, name, rate, seed, everywhere):
+    def _losses(self, name, hyper, seed, everywhere):
         """Return the losses at all points, or the one at the end; infinite once it is not finite.
 
         Raises
@@ -188,13 +205,13 @@ class _Course:
         """
         marks = self.points if everywhere else self.points[-1:]
         with fitting(self._size):
-            found = [*self._run_of(name, rate, seed, marks)]
+            found = [*self._run_of(name, hyper, seed, marks)]
         return (*found, *[np.inf] * (len(marks) - len(found)))
 
-    def _run_of(self, name, rate, seed, marks):
+    def _run_of(self, name, hyper, seed, marks):
         """Yield the losses at these numbers of steps, up to the first that is not finite."""
         model, own, loss = copied(*self._run)
-        optimizer = entered(name, own, rate)
+        optimizer = entered(name, model, own, self._size, hyper)
         held = [*islice(self._order(seed), self._steps, self._steps + self._held)]
         order = self._order(seed)
         seed_all(seed)

@@ -78,16 +78,17 @@ def _layers(advice):
         ends += [] if high is None else [f"something from {high} on"]
         lines.append("Branches: " + (branches["reason"] or ", ".join(ends)))
     if advice["race"] is not None:
-        rates = ", ".join(
-            f"{_named(name)} {rate:.3g}" for name, rate in advice["race"]["rates"].items()
-        )
+        best = advice["race"]["hyper"].items()
+        rates = ", ".join(f"{_named(name)} {hyper['lr']:.3g}" for name, hyper in best)
         lines.append(f"Race: {advice['race']['steps'][-1]} steps, with the best rates of {rates}.")
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>What was measured</h2><ul>{items}</ul>"
 
 
 def _named(contender):
-    return {"sgd": "SGD", "adam": "Adam"}.get(contender, contender.replace("_", " "))
+    return {"sgd": "SGD", "adam": "Adam", "kfac": "K-FAC"}.get(
+        contender, contender.replace("_", " ")
+    )
 
 
 def _reading(noise, names):

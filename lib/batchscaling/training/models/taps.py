@@ -324,19 +324,77 @@ def layer_moments(model, params, inputs, slopes, *, sharing="expand", verify=Fal
     uses, probes, seen, outputs = _run(model, leaves, inputs)
     if sharing == "reduce":
         _check_single(uses)
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+
+    def felt():
+        places = [*probes, *leaves.values()] if verify else probes
+        for slope in slopes(outputs.detach()):
+            grads = torch.autograd.grad(outputs, places, slope, **options)
+            at_uses, of_leaves = grads[: len(probes)], grads[len(probes) :]
+            if of_leaves:
+                check_gradients(uses, leaves, seen, at_uses, of_leaves)
+                places = probes
+            yield at_uses
+
+    return moments_of(uses, seen, felt(), sharing)
+
+
+def moments_of(uses, seen, felt, sharing="expand"):
+    """Return the moments of layers, of what went into each use and the slopes there.
+
+    Parameters
+    ----------
+    uses : list of Use
+    seen : list of torch.Tensor, each of shape (rows, examples, ...)
+        What went into each use.
+    felt : iterable of sequence of torch.Tensor
+        Slopes of all uses; the moments are added up over them.
+    sharing : {"expand", "reduce"}
+
+    Returns
+    -------
+    dict
+        As `layer_moments` does.
+    """
     parts = defaultdict(lambda: defaultdict(float))
     for use, given in zip(uses, seen, strict=True):
         _add(parts[use.name], use.seen(given, sharing))
-    places = [*probes, *leaves.values()] if verify else probes
-    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    for slope in slopes(outputs.detach()):
-        grads = torch.autograd.grad(outputs, places, slope, **options)
-        if len(places) > len(probes):
-            _check_gradients(uses, leaves, seen, grads)
-            places = probes
-        for use, given, grad in zip(uses, seen, grads, strict=False):
-            _add(parts[use.name], use.felt(given, grad, sharing))
+    for slopes in felt:
+        for use, given, slope in zip(uses, seen, slopes, strict=True):
+            _add(parts[use.name], use.felt(given, slope, sharing))
     return _moments(parts, _positions(uses, seen) if sharing == "expand" else {})
+
+
+def check_gradients(uses, params, seen, slopes, grads):
+    """Check that slopes and inputs give the gradients of all parameters.
+
+    Parameters
+    ----------
+    uses : list of Use
+    params : dict of torch.Tensor, each of shape (rows, ...)
+    seen, slopes : list of torch.Tensor, each of shape (rows, examples, ...)
+        Of each use.
+    grads : sequence of torch.Tensor
+        Of each parameter.
+
+    Raises
+    ------
+    ValueError
+        If one has another gradient, or belongs to no layer. It names the parameter.
+    """
+    found = defaultdict(float)
+    for use, given, slope in zip(uses, seen, slopes, strict=True):
+        _add(found, use.gradient(params, given, slope))
+    allowed = (
+        "a model that uses each of its parameters through a function of `layers`, or a named layer "
+        "of torch.nn that records, and not otherwise"
+    )
+    slack = ROUNDING * max(grad.norm() for grad in grads)
+    for name, grad in zip(params, grads, strict=True):
+        if name not in found:
+            check.reject("model", f'one whose parameter "{name}" belongs to no layer', allowed)
+        if not (found[name] - grad).norm() <= TOLERANCE * grad.norm() + slack:
+            check.reject("model", f'one that uses "{name}" outside of its layer, too', allowed)
 
 
 def as_matrix(factors, weight, bias=None):
@@ -446,23 +504,6 @@ def _check_single(uses):
         if names.count(name) > 1:
             allowed = f'"expand" for a model that uses its layer "{name}" more than once'
             check.reject("sharing", "reduce", allowed)
-
-
-def _check_gradients(uses, leaves, seen, grads):
-    """Check that slopes and inputs give the gradients of all parameters."""
-    found = defaultdict(float)
-    for use, given, slopes in zip(uses, seen, grads, strict=False):
-        _add(found, use.gradient(leaves, given, slopes))
-    allowed = (
-        "a model that uses each of its parameters through a function of `layers`, or a named layer "
-        "of torch.nn that records, and not otherwise"
-    )
-    slack = ROUNDING * max(grad.norm() for grad in grads[len(uses) :])
-    for name, grad in zip(leaves, grads[len(uses) :], strict=True):
-        if name not in found:
-            check.reject("model", f'one whose parameter "{name}" belongs to no layer', allowed)
-        if not (found[name] - grad).norm() <= TOLERANCE * grad.norm() + slack:
-            check.reject("model", f'one that uses "{name}" outside of its layer, too', allowed)
 
 
 def _by_position(tensor):

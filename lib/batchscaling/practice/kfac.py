@@ -1,0 +1,149 @@
+"""K-FAC for a user's network: what its layers see in an ordinary step, and the book's K-FAC."""
+
+from contextlib import ExitStack
+
+import torch
+
+from batchscaling import _validation as check
+from batchscaling.training.models.module import places
+from batchscaling.training.models.module_taps import recording
+from batchscaling.training.models.taps import (
+    Diagonal,
+    Kronecker,
+    Tapped,
+    check_gradients,
+    moments_of,
+)
+from batchscaling.training.optimizers.kfac import EVERY, kfac
+
+_FACTOR_DECAY = 0.95
+_NO_CLIP = 1e30
+
+
+class KFac(torch.optim.Optimizer):
+    """K-FAC as an optimizer of torch, of a network that it hooks for as long as it lives.
+
+    The Fisher matrix is the empirical one, of the labels of the step's own batch, so it needs no
+    other pass. Every `EVERY` steps the layers are looked at, and the factors inverted. There is no
+    clip: damping and rate are to be searched.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    groups : list of dict
+        With ``params``, ``lr`` and ``weight_decay``, which the rate scales and which is apart from
+        the gradient. Their rates share one momentum.
+    batch_size : int
+        Of each step.
+    lr : float
+        In units of Newton's step.
+    momentum : float
+    damping : float
+        In units of the mean eigenvalue of the Fisher matrix in the first step.
+
+    Raises
+    ------
+    ValueError
+        By the first step, if a parameter belongs to no layer that records; it names the parameter.
+    """
+
+    def __init__(self, model, groups, batch_size, *, lr, momentum, damping):
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+        group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+        found = {n: p for n, p in model.named_parameters() if id(p) in group_of and p.requires_grad}
+        for name, p in found.items():
+            if p.dtype not in (torch.float32, torch.float64):
+                allowed = "torch.float32 or torch.float64, for K-FAC"
+                check.reject("model", f"one with {name!r} of {p.dtype}", allowed)
+        self._params, self._group_of = found, group_of
+        like, self._damping, self._batch_size = next(iter(found.values())), damping, batch_size
+        hyper = {"lr": lr, "momentum": momentum, "factor_decay": _FACTOR_DECAY, "kl_clip": _NO_CLIP}
+        self._hyper = {name: like.detach().new_tensor(value) for name, value in hyper.items()}
+        self._pure, self._count = kfac.init({n: p.detach() for n, p in found.items()}), 0
+        self._watch = _Watch(found)
+        names = {id(p): name for name, p in model.named_parameters()}
+        name_at = {place: names[id(t)] for place, t in places(model) if id(t) in names}
+        self._hooks = ExitStack()  # which would take them off when it goes
+        self._hooks.enter_context(recording(model, name_at, self._watch))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Take a step with the gradients that the parameters hold."""
+        grads = {
+            name: torch.zeros_like(p) if p.grad is None else p.grad.to_dense()
+            for name, p in self._params.items()
+        }
+        values = {name: p.detach() for name, p in self._params.items()}
+        if self._watch.is_open:
+            self._look(values, grads)
+        updates, self._pure = kfac.update(grads, self._pure, values, self._hyper)
+        for name, p in self._params.items():
+            group = self._group_of[id(p)]
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(updates[name], alpha=group["lr"] / float(self._hyper["lr"]))
+        self._count += 1
+        self._watch.start(self._count % EVERY == 0)
+
+    def _look(self, values, grads):
+        moments = self._watch.moments(self._batch_size, None if self._count else (values, grads))
+        if not self._count:
+            mean = _trace(moments) / sum(p.numel() for p in values.values())
+            self._hyper["damping"] = (self._damping * mean).clamp(min=1e-30)
+        (look,) = kfac.looks
+        self._pure = look.fold(moments, self._pure, self._hyper)
+
+
+class _Watch(Tapped):
+    """Parameters whose layers record an ordinary step, forward and backward."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.start(True)
+
+    def start(self, is_open):
+        """Forget what was seen; record what comes if it is open."""
+        self.is_open, self.uses, self.inputs, self._felt = is_open, [], [], {}
+
+    def tap(self, use, inputs, outputs):
+        if self.is_open and outputs.requires_grad:
+            place = len(self.uses)
+            self.uses.append(use)
+            self.inputs.append(inputs.detach()[None])
+            outputs.register_hook(lambda slope: self._felt.__setitem__(place, slope.detach()[None]))
+        return outputs
+
+    def moments(self, batch_size, checked=None):
+        """Return those of the Fisher matrix of the mean loss.
+
+        Examples of a layer may be more than those of the batch, if its network has laid positions
+        beside them. With `checked`, parameters and their gradients, it is seen that all of them
+        belong to layers.
+        """
+        places = sorted(self._felt)
+        uses, seen = [self.uses[k] for k in places], [self.inputs[k] for k in places]
+        felt = [self._felt[k] for k in places]
+        if checked is not None:
+            values, grads = ({name: t[None] for name, t in part.items()} for part in checked)
+            check_gradients(uses, values, seen, felt, list(grads.values()))
+        examples = {use.name: given.shape[1] for use, given in zip(uses, seen, strict=True)}
+        found = moments_of(uses, seen, [[slope * batch_size for slope in felt]])
+        return {
+            name: _mean(moment, batch_size, examples.get(name)) for name, moment in found.items()
+        }
+
+
+def _mean(moment, batch_size, examples):
+    if isinstance(moment, Diagonal):
+        return Diagonal(moment.squares[0] / batch_size)
+    return Kronecker(moment.inputs[0] / batch_size, moment.outputs[0] / examples)
+
+
+def _trace(moments):
+    """Return the trace of the Fisher matrix that moments make."""
+    sums = [
+        [(side if side.ndim == 1 else side.diagonal()).sum() for side in moment]
+        if isinstance(moment, Kronecker)
+        else [moment.squares.sum()]
+        for moment in moments.values()
+    ]
+    return sum(torch.stack(parts).prod() for parts in sums)
