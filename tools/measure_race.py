@@ -18,11 +18,13 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from batchscaling.curves import load_results
 from batchscaling.practice import race
 from batchscaling.practice.kept import gradient
-from batchscaling.training import TASKS, batches
+from batchscaling.training import TASKS, batches, bernoulli_cross_entropy
+from batchscaling.training.data.order import generator
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
 from tools.measure_advice import FOLDER, Network, optimizer_of
@@ -48,9 +50,35 @@ PAIRS = {
 """What is asked of the races of a run: how many steps the first saves over the second."""
 
 
+def network(task, seed):
+    """Return the network of a task, of layers of torch.nn where they follow each other.
+
+    So K-FAC sees what goes through them. The Transformer races without it.
+    """
+    if task.model is TASKS["shakespeare-transformer"].model:
+        return Network(task.model, seed)
+    params, layers = task.model.init(generator(seed, "init")), []
+    count, is_code = len(params) // 2, task.loss is bernoulli_cross_entropy
+    for place in range(count):
+        weight = params[f"layer{place}.weight"]
+        if weight.ndim == 4:
+            layers += [nn.Conv2d(weight.shape[1], len(weight), 5, padding=2), nn.MaxPool2d(2)]
+        else:
+            layers += [nn.Flatten(), nn.Linear(*weight.shape)]
+        if is_code and place + 1 != count // 2:  # the code is linear
+            layers.append(nn.Tanh())
+        elif not is_code:
+            layers.append(nn.ReLU())
+    built = nn.Sequential(*layers[: -1 if isinstance(layers[-1], nn.ReLU | nn.Tanh) else None])
+    with torch.no_grad():
+        for own, value in zip(built.parameters(), params.values(), strict=True):
+            own.copy_(value.mT if value.ndim == 2 else value)
+    return built
+
+
 def begun(task, data, cell, seed):
     """Return the network and the optimizer of a run that has taken a tenth of its steps."""
-    model = Network(task.model, seed)
+    model = network(task, seed)
     optimizer = optimizer_of(cell.optimizer, cell.tuned(), model.parameters(), task.weight_decay)
     pair = data.train_inputs, data.train_labels
     order = batches(seed, len(pair[0]), cell.batch_size)
@@ -74,6 +102,7 @@ def raced(task, data, cell, seed, length):
     pairs = {
         f"{one} over {other}": [*map(_short, found.saved(one, other)), found.verdict(one, other)]
         for one, other in PAIRS[cell.optimizer]
+        if one in found.losses
     }
     hyper = {
         name: {key: _short(value) for key, value in best.items()}

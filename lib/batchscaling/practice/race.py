@@ -107,7 +107,10 @@ def race(
         for name in contenders(optimizer):
             try:
                 found = _best(partial(course.end, name), begin[name])
-                losses[name], hyper[name] = course.compared(name, found), found
+                curves = course.compared(name, found)
+                if not np.isfinite([curve[0] for curve in curves]).all():
+                    check.reject("loss", "not finite", "finite numbers at the start")
+                losses[name], hyper[name] = curves, found
             except InputError as error:
                 if name != "kfac":
                     raise
@@ -184,7 +187,8 @@ class _Course:
         """Return what the search of each contender begins with."""
         model, optimizer, loss = copied(*self._run)
         seed_all(self._tuned[0])
-        self._gradient(model, optimizer, loss, next(self._order(self._tuned[0])))
+        with fitting(self._size):
+            self._gradient(model, optimizer, loss, next(self._order(self._tuned[0])))
         return beginnings(optimizer)
 
     def end(self, name, hyper):

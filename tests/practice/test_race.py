@@ -1,0 +1,362 @@
+"""Races: against plain loops of torch, the book's K-FAC, and problems that one can tell."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_branch import awkward, equal, everything
+from torch import nn
+from torch.func import grad
+from torch.nn.functional import cross_entropy
+
+from batchscaling.practice import Race, race
+from batchscaling.practice.contenders import entered
+from batchscaling.practice.contest import steps_saved
+from batchscaling.practice.kfac import KFac
+from batchscaling.training import batches, from_module, kfac
+from batchscaling.training.models.taps import Kronecker, layer_moments
+
+STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64])
+QUICK = {"steps": 12, "repeats": 3, "evaluated": 64}
+
+
+def falling(rate, repeats=3, noise=0.0, seed=0):
+    """Return losses that fall as fast as the rate says, of several repetitions."""
+    rng = np.random.default_rng(seed)
+    rates = rate * np.exp(noise * rng.standard_normal((repeats, 1)))
+    return 2 * np.exp(-rates * STEPS)
+
+
+def test_twice_as_fast_is_half_the_steps():
+    many = np.arange(513) / 8
+    for times in (1.0, 1.5, 2.0, 4.0):
+        curves = [np.tile(np.exp(-0.1 * k * many), (3, 1)) for k in (times, 1)]
+        saved, low, high = steps_saved(many, *curves)
+        assert low == saved == high == pytest.approx(times, rel=1e-3)
+
+
+rows = st.lists(st.floats(0.01, 10), min_size=len(STEPS), max_size=len(STEPS))
+some = st.lists(rows, min_size=3, max_size=3)
+
+
+@given(some, some, st.floats(0.1, 10), st.floats(-5, 5))
+def test_the_ratio_turns_round_and_knows_no_units(one, other, scale, shift):
+    one, other = np.array(one).round(3), np.array(other).round(3)
+    one[:, 0] = other[:, 0] = 20.0
+    one[:, -1] = other[:, -1] = 0.005  # progress is clear
+    saved, low, high = steps_saved(STEPS, one, other)
+    assert low <= saved <= high
+    turned = steps_saved(STEPS, other, one)
+    np.testing.assert_allclose(turned, [1 / saved, 1 / high, 1 / low], rtol=1e-6)
+    units = steps_saved(STEPS, scale * one + shift, scale * other + shift)
+    np.testing.assert_allclose(units, [saved, low, high], rtol=1e-4)
+
+
+def test_what_is_not_there_before_the_worse_one_ends_counts():
+    """The target is the worse one's lowest loss, by lines between points."""
+    steps = [0, 10, 20]
+    fast, slow = np.tile([4.0, 2.0, 0.0], (3, 1)), np.tile([4.0, 3.5, 3.0], (3, 1))
+    assert steps_saved(steps, fast, slow)[0] == pytest.approx(20 / 10)  # below 10 nothing is known
+    middle = np.tile([4.0, 3.5, 2.5], (3, 1))
+    assert steps_saved(steps, middle, slow)[0] == pytest.approx(20 / 15)
+    up = np.tile([4.0, 3.0, 9.0], (3, 1))
+    assert steps_saved(steps, up, slow)[0] == pytest.approx(20 / 10)
+
+
+def test_one_that_diverges_loses_and_two_that_stand_still_cannot_be_told():
+    good, bad = falling(0.1), np.full((3, len(STEPS)), np.nan)
+    bad[:, 0] = 2
+    saved = steps_saved(STEPS, good, bad)
+    assert saved == pytest.approx((64,) * 3)
+    assert steps_saved(STEPS, bad, good) == pytest.approx((1 / 64,) * 3)
+    assert np.isnan(steps_saved(STEPS, bad, bad)).all()
+    noise = 2 + 0.1 * np.random.default_rng(0).standard_normal((3, len(STEPS)))
+    assert np.isnan(steps_saved(STEPS, noise, noise)).all()
+
+
+def test_intervals_hold_the_truth():
+    """Logarithms of both rates are normal, so those of their ratio are, too."""
+    held, many = 0, np.geomspace(0.01, 64, 400)
+    steps = np.concatenate([[0], many])
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        rates = 0.1 * np.exp(0.1 * rng.standard_normal((2, 8, 1))) * np.array([[[1.5]], [[1.0]]])
+        _, low, high = steps_saved(steps, *np.exp(-rates * steps))
+        held += low <= 1.5 <= high
+    assert 0.92 < held / 300 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([0, 2, 1], np.ones((3, 3)), np.ones((3, 3))), "steps is .*increasing numbers, 0 first"),
+        (([1, 2], np.ones((3, 2)), np.ones((3, 2))), "steps is"),
+        (([0, 1], np.ones((2, 2)), np.ones((2, 2))), r"one is 'an array of shape \(2, 2\)'"),
+        (([0, 1], np.ones((3, 2)), np.ones((3, 3))), r"other is 'an array of shape \(3, 3\)'"),
+        (([0, 1], np.ones((3, 2)), np.ones((4, 2))), "other"),
+        (([0, 1], np.full((3, 2), np.inf), np.ones((3, 2))), "one is 'not finite at the start'"),
+        (([0, 1], np.ones((3, 2)), np.ones((3, 2)), 1.0), "confidence is 1.0"),
+    ],
+)
+def test_bad_curves_are_named(arguments, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        steps_saved(*arguments)
+
+
+def test_verdicts_are_those_of_the_interval():
+    curves = {"a": falling(0.2, 8, 0.05), "b": falling(0.1, 8, 0.05, 1), "c": falling(0.11, 8, 0.6)}
+    found = Race(8, tuple(STEPS), curves, {}, 0.1, 0.95)
+    assert found.verdict("a", "b") == "yes" and found.verdict("b", "a") == "no"
+    assert found.verdict("b", "b") == "no" and found.saved("b", "b") == (1, 1, 1)
+    assert found.verdict("c", "b") == "cannot tell"
+    assert found.lowest() == "a" and found.lowest(without=["a"]) in "bc"
+    with pytest.raises(ValueError, match=r"^over is 'd'; allowed: one of 'a', 'b', 'c'"):
+        found.saved("a", "d")
+
+
+def begun(kind, **hyper):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    inputs = torch.randn(600, 6)
+    data = inputs, inputs[:, :3].argmax(1)
+    groups = [{"params": [*model[0].parameters()]}, {"params": [*model[2].parameters()], "lr": 0.3}]
+    return model, data, kind(groups, lr=0.1, **hyper)
+
+
+OTHERS = {
+    "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
+    "sgd": torch.optim.SGD,
+    "adam": lambda groups: torch.optim.AdamW(groups, betas=(0.9, 0.999)),
+    "adam_without_momentum": lambda groups: torch.optim.AdamW(groups, betas=(0.0, 0.999)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (torch.optim.SGD, "sgd"),
+        (torch.optim.SGD, "momentum"),
+        (torch.optim.SGD, "adam"),
+        (torch.optim.AdamW, "adam"),
+        (torch.optim.AdamW, "adam_without_momentum"),
+        (torch.optim.AdamW, "momentum"),
+    ],
+)
+def test_losses_are_those_of_the_plain_loop(kind, name):
+    """Of torch's own optimizer from the same state, on the same examples in the same order."""
+    model, data, optimizer = begun(kind, weight_decay=0.01)
+    for _ in range(3):  # a past, which contenders forget
+        cross_entropy(model(data[0]), data[1]).backward()
+        optimizer.step()
+    found = race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
+    rate = found.hyper[name]["lr"]
+    same = name.startswith("adam") == (kind is torch.optim.AdamW)
+    for repeat, losses in enumerate(found.losses[name]):
+        again = copy.deepcopy(model)
+        # The second group has three times the rate. Another kind decays as much a step.
+        groups = [
+            {
+                "params": [*again[place].parameters()],
+                "lr": share * rate,
+                "weight_decay": 0.01 if same else 0.01 * 0.1 / rate,
+            }
+            for place, share in ((0, 1), (2, 3))
+        ]
+        plain, expected = OTHERS[name](groups), []
+        order = [*zip(range(12 + 8), batches(2 + repeat, 600, 8), strict=False)]
+        held = [indices for _, indices in order[12:]]
+        for step in range(13):
+            if step in found.steps:
+                with torch.no_grad():
+                    mean = [cross_entropy(again(data[0][i]), data[1][i]) for i in held]
+                expected.append(float(torch.stack(mean).mean()))
+            indices = order[step][1]
+            plain.zero_grad()
+            cross_entropy(again(data[0][indices]), data[1][indices]).backward()
+            plain.step()
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+class Positions(nn.Module):
+    """One output for each position of a sentence; they may be laid beside the examples."""
+
+    def __init__(self, is_flat=False):
+        super().__init__()
+        self.is_flat = is_flat
+        self.words, self.norm = nn.Embedding(5, 4), nn.LayerNorm(4)
+        self.inner, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, words):
+        hidden = self.norm(self.words(words))
+        hidden = hidden.flatten(0, 1) if self.is_flat else hidden
+        found = self.last(torch.tanh(self.inner(hidden)))
+        return found.unflatten(0, words.shape) if self.is_flat else found
+
+
+def by_position(outputs, labels):
+    return cross_entropy(outputs.flatten(0, 1), labels.flatten())
+
+
+def empirical_moments(model, params, words, labels):
+    """Return the mean moments of the book for the labels of the data."""
+
+    def slopes(outputs):
+        rows = outputs.detach().requires_grad_()
+        return [len(words) * torch.autograd.grad(by_position(rows[0], labels), rows)[0]]
+
+    rows = {name: p[None] for name, p in params.items()}
+    found = layer_moments(model, rows, words[None], slopes)
+    return {n: type(m)(*(side[0] / len(words) for side in m)) for n, m in found.items()}
+
+
+def mean_eigenvalue(moments, params):
+    traces = [[s.sum() if s.ndim == 1 else s.trace() for s in m] for m in moments.values()]
+    pairs = zip(moments.values(), traces, strict=True)
+    total = sum(t[0] * t[1] if isinstance(m, Kronecker) else m.squares.sum() for m, t in pairs)
+    return float(total) / sum(p.numel() for p in params.values())
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_kfac_is_that_of_the_book_with_the_labels_of_the_data(is_flat):
+    torch.manual_seed(0)
+    module = Positions(is_flat).double()
+    words, labels = torch.randint(5, (24, 7)), torch.randint(3, (24, 7))
+    params = {name: p.detach().clone() for name, p in module.named_parameters()}
+    groups = [{"params": [*module.parameters()], "lr": 0.1, "weight_decay": 0.02}]
+    ours = KFac(module, groups, 24, lr=0.1, momentum=0.7, damping=0.5)
+    model, state = from_module(Positions), kfac.init(params)
+    first = empirical_moments(model, params, words, labels)
+    hyper = {"lr": 0.1, "momentum": 0.7, "factor_decay": 0.95, "kl_clip": 1e30}
+    hyper["damping"] = 0.5 * mean_eigenvalue(first, params)
+    hyper = {name: torch.tensor(value, dtype=torch.float64) for name, value in hyper.items()}
+    for step in range(12):
+        ours.zero_grad()
+        by_position(module(words), labels).backward()
+        ours.step()
+        grads = grad(lambda p: by_position(model.apply(p, words), labels))(params)
+        if step % 10 == 0:
+            moments = empirical_moments(model, params, words, labels)
+            state = kfac.looks[0].fold(moments, state, hyper)
+        updates, state = kfac.update(grads, state, params, hyper)
+        params = {n: (1 - 0.1 * 0.02) * p + updates[n] for n, p in params.items()}
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(p.detach(), params[name], rtol=1e-7, atol=1e-9)
+
+
+def separated(scales):
+    """Return a logistic regression of all examples at once, with inputs of these sizes."""
+    torch.manual_seed(0)
+    inputs = torch.randn(256, len(scales))
+    labels = (inputs.sum(1) + torch.randn(256) > 0).long()
+    model = nn.Sequential(nn.Linear(len(scales), 2))
+    data = inputs * torch.tensor(scales), labels
+    return model, data, torch.optim.SGD(model.parameters(), lr=0.5)
+
+
+def test_momentum_and_preconditioning_are_worth_it_where_curvatures_differ():
+    options = {"batch_size": 256, "steps": 100, "repeats": 3, "evaluated": 256}
+    model, data, optimizer = separated([1.0] * 4)
+    alike = race(model, cross_entropy, data, optimizer, **options)
+    assert alike.verdict("momentum", "sgd") == "no"
+    assert alike.verdict("adam", "sgd") == "no"
+    model, data, optimizer = separated([4.0, 1.0, 0.1, 0.02])
+    apart = race(model, cross_entropy, data, optimizer, **options)
+    for better, worse in (("momentum", "sgd"), ("adam", "momentum"), ("kfac", "momentum")):
+        assert apart.verdict(better, worse) == "yes"
+        assert apart.verdict(worse, better) == "no"
+
+
+def test_a_network_of_other_layers_races_without_kfac():
+    model, data, optimizer = awkward(torch.optim.SGD)
+    found = race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
+    assert set(found.losses) == {"momentum", "sgd", "adam"} == set(found.hyper)
+    assert "belongs to no layer" in found.left_out["kfac"]
+    half = nn.Sequential(nn.Linear(5, 3)).bfloat16()
+    pair = data[0].bfloat16(), data[1]
+    sgd = torch.optim.SGD(half.parameters(), lr=0.1)
+    found = race(half, cross_entropy, pair, sgd, batch_size=8, **QUICK)
+    assert "torch.bfloat16" in found.left_out["kfac"] and len(found.losses) == 3
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_all_is_as_it_was(kind, error):
+    model, data, optimizer = awkward(kind)
+    before, calls = everything(model, optimizer), []
+
+    def loss(outputs, labels):
+        calls.append(random.random() + np.random.rand())
+        if error and len(calls) == 150:
+            raise error
+        return cross_entropy(outputs, labels)
+
+    def check():
+        return race(model, loss, data, optimizer, batch_size=8, **QUICK)
+
+    if error:
+        with pytest.raises(error if error is KeyboardInterrupt else ValueError):
+            check()
+    else:
+        assert check() == check()
+    assert len(calls) >= 150
+    assert equal(everything(model, optimizer), before)
+    assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_memory_that_is_short_is_named():
+    model, data, sgd = awkward(torch.optim.SGD)
+
+    def loss(outputs, labels):
+        if len(labels) > 7:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return cross_entropy(outputs, labels)
+
+    with pytest.raises(ValueError, match=r"^batch_size is 8; allowed: one that fits into memory"):
+        race(model, loss, data, sgd, batch_size=8, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 401}, "batch_size is 401"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 10**6}, "steps is 1000000"),
+        ({"repeats": 2}, "repeats is 2"),
+        ({"evaluated": 0.5}, "evaluated is 0.5"),
+        ({"tolerance": 0}, "tolerance is 0"),
+        ({"confidence": 1}, "confidence is 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"loss": lambda *pair: cross_entropy(*pair) * torch.nan}, "loss is .* norm nan"),
+        ({"loss": lambda *pair: cross_entropy(*pair) * 0}, "loss is .* norm 0"),
+        ({"loss": nn.CrossEntropyLoss}, "loss is"),
+        ({"model": nn.Linear(5, 3)}, "optimizer is 'one of other parameters'"),
+        ({"data": (torch.ones(3, 5), torch.ones(4))}, "data is"),
+    ],
+)
+def test_bad_input_is_named(changes, words):
+    model, data, optimizer = awkward(torch.optim.SGD)
+    before = everything(model, optimizer)
+    options = {"model": model, "loss": cross_entropy, "data": data, "optimizer": optimizer}
+    with pytest.raises(ValueError, match=f"^{words}"):
+        race(**{**options, "batch_size": 8, **QUICK, **changes})
+    assert equal(everything(model, optimizer), before)
+
+
+def test_a_run_without_a_rate_is_named():
+    model, data, _ = awkward(torch.optim.SGD)
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    with pytest.raises(ValueError, match=r"^optimizer is 'one whose rates are all zero'"):
+        race(model, cross_entropy, data, still, batch_size=8, **QUICK)
+
+
+def test_nesterov_and_its_dampening_stay_those_of_the_run():
+    model, _, optimizer = begun(torch.optim.SGD, momentum=0.5, nesterov=True)
+    (group, _) = entered("momentum", model, optimizer, 8, {"lr": 0.2}).param_groups
+    assert group["nesterov"] and group["momentum"] == 0.5 and group["lr"] == 0.2
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.6)
+    (group, _) = entered("sgd", model, optimizer, 8, {"lr": 0.2}).param_groups
+    assert group["momentum"] == 0
