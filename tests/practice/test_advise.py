@@ -20,7 +20,7 @@ from batchscaling.__main__ import main
 from batchscaling.curves import load_results
 from batchscaling.nqm import SGD as SGD_ON_QUADRATICS
 from batchscaling.nqm import HeavyBall, Nesterov, NoisyQuadratic, critical_batch_size
-from batchscaling.practice import BranchedCheck, NoiseReading, Throughput, advise, predict
+from batchscaling.practice import BranchedCheck, NoiseReading, Race, Throughput, advise, predict
 from batchscaling.practice.advice import combined
 from batchscaling.training import TASKS
 from tools import measure_advice
@@ -423,6 +423,72 @@ def test_the_stored_advice_is_what_a_run_says_again(file, optimizer):
         assert again[name] == pytest.approx(held[name], rel=0.05)
 
 
+def raced(**rates):
+    """Return a race in which losses of each contender fall at a rate."""
+    steps = np.array([0, 1, 2, 4, 8, 16, 32, 64])
+    noise = np.random.default_rng(0).normal(0, 0.02, (4, 1))
+    curves = {
+        n: tuple(map(tuple, np.exp(-rate * (1 + noise) * steps))) for n, rate in rates.items()
+    }
+    hyper = {name: {"lr": 0.1} for name in rates}
+    left_out = {} if "kfac" in rates else {"kfac": "model is of <other> layers"}
+    return Race(8, tuple(steps.tolist()), curves, hyper, 0.1, 0.95, left_out)
+
+
+WORTH = [
+    ("sgd", {"momentum": 0.2, "sgd": 0.1, "adam": 0.2}, ("yes", "no", "cannot tell")),
+    ("sgd", {"momentum": 0.1, "sgd": 0.1, "adam": 0.2, "kfac": 0.4}, ("no", "yes", "yes")),
+    ("sgd", {"momentum": 0.2, "sgd": 0.1, "adam": 0.1, "kfac": 0.2}, ("yes", "no", "no")),
+    ("adam", {"adam": 0.2, "adam_without_momentum": 0.1, "momentum": 0.1}, ("yes", "yes", "cann")),
+]
+
+
+@pytest.mark.parametrize(("method", "rates", "verdicts"), WORTH)
+def test_a_race_says_what_is_worth_it(method, rates, verdicts):
+    advice = combined(8, None, None, None, {}, method=method, hyper={}, race=raced(**rates))
+    worth = advice.worth()
+    for name, verdict in zip(("momentum", "adam", "kfac"), verdicts, strict=True):
+        assert worth[name].startswith(verdict)
+    assert "of SGD with momentum by" in worth["adam"] and "between" in worth["adam"]
+    assert "64 steps at batch size 8" in worth["momentum"]
+    if "kfac" in rates:
+        best = max((name for name in rates if name != "kfac"), key=rates.get)
+        assert {"adam": "of Adam by", "momentum": "of SGD with"}[best] in worth["kfac"]
+    page = advice.to_html()
+    assert json.loads(advice.to_json())["worth"] == worth and "Race: 64 steps" in page
+    assert ("&lt;other&gt;" in page) == ("kfac" not in rates)
+
+
+def test_a_race_that_goes_nowhere_cannot_tell():
+    race = raced(momentum=0, sgd=0, adam=0)
+    worth = combined(8, None, None, None, {}, **SGD, race=race).worth()
+    for name in ("momentum", "adam"):
+        assert worth[name].startswith("cannot tell: in a race") and "fall" in worth[name]
+
+
+def test_a_race_and_the_noise_scale_may_disagree_on_momentum():
+    fast, slow = (raced(momentum=rate, sgd=0.1, adam=0.1) for rate in (0.2, 0.1))
+    for used, race, words in ((16, fast, "saves steps"), (512, slow, "saves none")):
+        told = combined(used, None, NOISE, None, {}, **SGD, race=race).disagreements
+        assert len(told) == 1 and words in told[0]
+    for used, race in ((16, slow), (512, fast), (100, fast)):
+        assert combined(used, None, NOISE, None, {}, **SGD, race=race).disagreements == ()
+
+
+def test_a_race_is_asked_for_and_has_options():
+    model, data, sgd = awkward(torch.optim.SGD)
+    options = {"batch_size": 8, "layers": ["race"], "race": {"steps": 5, "repeats": 3}}
+    advice = advise(model, cross_entropy, data, sgd, **options)
+    assert advice.race.steps[-1] == 5 and len(advice.race.losses["adam"]) == 3
+    assert advice.batch_size is None and advice.race.confidence == 0.95
+    assert advise(model, cross_entropy, data, sgd, batch_size=8, branches=QUICK).race is None
+    words = "^an option of a race is 'factors'; allowed: one of 'steps'"
+    with pytest.raises(ValueError, match=words):
+        advise(model, cross_entropy, data, sgd, batch_size=8, race={"factors": (2,)})
+    with pytest.raises(ValueError, match=r"^race is 5; allowed: a dict of options of race"):
+        advise(model, cross_entropy, data, sgd, batch_size=8, race=5)
+
+
 def test_json_and_page_hold_the_same():
     advice = combined(8, SPEED, NOISE, branches(16, 32), {"noise": "<b>"}, price=1e-3, **SGD)
     held = json.loads(advice.to_json())
@@ -513,6 +579,8 @@ def test_the_command_line_advises(tmp_path, capsys, monkeypatch):
     held = json.loads((tmp_path / "advice.json").read_text("utf-8"))
     assert out.startswith(f"batch size {held['batch_size']}, between") and "lr 0.1 -> " in out
     assert "<title>Advice" in (tmp_path / "advice.html").read_text("utf-8")
+    main(["advise", f"{tmp_path}/net.py:setup", "--layers", "race"])
+    assert "\nadam: " in capsys.readouterr().out
     for name in ("wrong", "nothing"):
         with pytest.raises(SystemExit) as ended:
             main(["advise", f"{tmp_path}/net.py:{name}"])

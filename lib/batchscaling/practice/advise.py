@@ -46,8 +46,8 @@ def advise(
     up and down, so it is averaged over eight states of a copy that trains on for a moment. Where
     the signal is weak, probes grow up to eight times. Branches: `branch`. Race: `race`, the
     dearest, of other optimizers; it says nothing of the batch size. The advised size reaches a loss
-    in the least time, if the noise scale is the critical batch size; the last chapter of the book
-    on practice says how near it comes. With momentum, that of SGD may be larger by up to
+    in the least time, if the noise scale is the critical batch size; the book's chapter on advice
+    says how near it comes. With momentum, that of SGD may be larger by up to
     `predict.momentum_gain`: the interval goes as far. No batch is larger than the data.
 
     Layers work on copies. Model, buffers, optimizer, data loader and random numbers are as before
