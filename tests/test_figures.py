@@ -19,6 +19,7 @@ from batchscaling.curves import BatchSizeCurve, load_results, measured
 from batchscaling.figures import use_style
 from batchscaling.noise import published_schedules
 from batchscaling.nqm import CriticalBatchSize, NoisyQuadratic
+from batchscaling.practice.contest import Race
 
 SIZES = 2.0 ** np.arange(10)
 GOES = np.linspace(0.1, 0.9, 10)
@@ -333,6 +334,13 @@ CASES = {
         {"sgd": (SIZES, FALLS), "adam": (SIZES, GOES)}, {"sgd": SIZES[:2], "adam": SIZES[1:3]}
     ),
     "practice.moving.loss_by_rule": lambda draw: draw(SIZES, {"linear": FALLS, "root": GOES}),
+    "practice.racing.losses_in_race": lambda draw: draw(
+        Race(8, (0, 1, 2), dict.fromkeys(("momentum", "adam"), TWO[:, :3]), {}, 0.1, 0.95)
+    ),
+    "practice.racing.races_against_sweeps": lambda draw: draw(
+        dict.fromkeys("ab", (FALLS, np.array(BAND)[[1, 0, 2]].T))
+    ),
+    "practice.racing.saved_against_length": lambda draw: draw(SIZES, {4: FALLS, 64: GOES}),
     "practice.measuring.readings_along": lambda draw: draw(
         GOES, np.array(BAND)[[1, 0, 2]].T, np.array(BAND)[[1, 0, 2]].T
     ),

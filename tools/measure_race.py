@@ -36,8 +36,8 @@ RUNS = {
     "mnist-cnn-small": (16, 64, 256, 1024),
     "mnist-softmax": (256, 1024, 4096, 16384),
     "fashion-cnn-small-hard": (64, 256),
-    "shakespeare-transformer": (8, 32),
     "mnist-autoencoder": (64, 256),
+    "shakespeare-transformer": (32,),
 }
 """Batch sizes of the races on each task."""
 OPTIMIZERS = "heavy_ball", "adam"
