@@ -17,6 +17,7 @@ from batchscaling.practice import Race, race
 from batchscaling.practice.contenders import entered
 from batchscaling.practice.contest import steps_saved
 from batchscaling.practice.kfac import KFac
+from batchscaling.practice.race import _best
 from batchscaling.training import batches, from_module, kfac
 from batchscaling.training.models.taps import Kronecker, layer_moments
 
@@ -230,7 +231,7 @@ def test_kfac_is_that_of_the_book_with_the_labels_of_the_data(is_flat):
     ours = KFac(module, groups, 24, lr=0.1, momentum=0.7, damping=0.5)
     model, state = from_module(Positions), kfac.init(params)
     first = empirical_moments(model, params, words, labels)
-    hyper = {"lr": 0.1, "momentum": 0.7, "factor_decay": 0.95, "kl_clip": 1e30}
+    hyper = {"lr": 0.1, "momentum": 0.7, "factor_decay": 0.95, "kl_clip": 1e-3}
     hyper["damping"] = 0.5 * mean_eigenvalue(first, params)
     hyper = {name: torch.tensor(value, dtype=torch.float64) for name, value in hyper.items()}
     for step in range(12):
@@ -268,6 +269,17 @@ def test_momentum_and_preconditioning_are_worth_it_where_curvatures_differ():
     for better, worse in (("momentum", "sgd"), ("adam", "momentum"), ("kfac", "momentum")):
         assert apart.verdict(better, worse) == "yes"
         assert apart.verdict(worse, better) == "no"
+
+
+def test_a_search_that_begins_where_all_diverges_finds_its_way():
+    def loss_at(hyper):
+        stable = hyper["lr"] < 1e-4 and hyper.get("damping", 1e4) > 1e3
+        return (np.log(hyper["lr"]) - np.log(3e-5)) ** 2 if stable else np.inf
+
+    for start in ({"lr": 1.0}, {"lr": 1.0, "damping": 1.0}):
+        found = _best(loss_at, start)
+        assert 1.5e-5 < found["lr"] < 6e-5
+    assert _best(lambda hyper: np.inf, {"lr": 1.0})["lr"] > 0
 
 
 def test_a_network_of_other_layers_races_without_kfac():

@@ -16,16 +16,16 @@ from batchscaling.training.models.taps import (
 )
 from batchscaling.training.optimizers.kfac import EVERY, kfac
 
-_FACTOR_DECAY = 0.95
-_NO_CLIP = 1e30
+_FACTOR_DECAY, _KL_CLIP = 0.95, 1e-3
 
 
 class KFac(torch.optim.Optimizer):
     """K-FAC as an optimizer of torch, of a network that it hooks for as long as it lives.
 
     The Fisher matrix is the empirical one, of the labels of the step's own batch, so it needs no
-    other pass. Every `EVERY` steps the layers are looked at, and the factors inverted. There is no
-    clip: damping and rate are to be searched.
+    other pass. Every `EVERY` steps the layers are looked at, and the factors inverted. Damping and
+    rate are to be searched; the clip is the usual 0.001, which makes rates work that would diverge
+    while the factors know few batches.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class KFac(torch.optim.Optimizer):
                 check.reject("model", f"one with {name!r} of {p.dtype}", allowed)
         self._params, self._group_of = found, group_of
         like, self._damping, self._batch_size = next(iter(found.values())), damping, batch_size
-        hyper = {"lr": lr, "momentum": momentum, "factor_decay": _FACTOR_DECAY, "kl_clip": _NO_CLIP}
+        hyper = {"lr": lr, "momentum": momentum, "factor_decay": _FACTOR_DECAY, "kl_clip": _KL_CLIP}
         self._hyper = {name: like.detach().new_tensor(value) for name, value in hyper.items()}
         self._pure, self._count = kfac.init({n: p.detach() for n, p in found.items()}), 0
         self._watch = _Watch(found)

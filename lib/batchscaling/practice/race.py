@@ -21,6 +21,7 @@ _MOST = 100_000  # steps and repetitions
 _POINTS = 16  # at which losses are taken, fewer in short races
 _STRIDES = 4.0, 2.0  # factors that the search goes on with, one after the other
 _POWERS = {"lr": 1, "damping": 2}  # of these factors, as dampings matter less
+_CALMER = {"lr": -1, "damping": 2}  # powers that go where nothing diverges
 _TRIED = 16  # that the search tries at most, for each hyperparameter
 _TUNED = 2  # repetitions that rates are chosen by
 
@@ -154,6 +155,8 @@ def _best(loss_at, start):
         return tried.get(key, np.inf)
 
     best = start
+    while not np.isfinite(loss(best)) and len(tried) < _TRIED:
+        best = {name: value * _STRIDES[0] ** _CALMER[name] for name, value in best.items()}
     for stride in _STRIDES:
         while True:
             factors = {name: stride ** _POWERS[name] for name in best}
