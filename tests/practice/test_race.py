@@ -1,6 +1,7 @@
 """Races: against plain loops of torch, the book's K-FAC, and problems that one can tell."""
 
 import copy
+import json
 import random
 
 import numpy as np
@@ -13,13 +14,16 @@ from torch import nn
 from torch.func import grad
 from torch.nn.functional import cross_entropy
 
+from batchscaling.curves import load_results
 from batchscaling.practice import Race, race
 from batchscaling.practice.contenders import entered
 from batchscaling.practice.contest import steps_saved
 from batchscaling.practice.kfac import KFac
 from batchscaling.practice.race import _best
-from batchscaling.training import batches, from_module, kfac
+from batchscaling.training import TASKS, batches, from_module, kfac
+from batchscaling.training.data.order import generator
 from batchscaling.training.models.taps import Kronecker, layer_moments
+from tools import measure_race
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64])
 QUICK = {"steps": 12, "repeats": 3, "evaluated": 64}
@@ -372,3 +376,27 @@ def test_nesterov_and_its_dampening_stay_those_of_the_run():
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.6)
     (group, _) = entered("sgd", model, optimizer, 8, {"lr": 0.2}).param_groups
     assert group["momentum"] == 0
+
+
+def test_the_stored_races_are_what_a_run_says_again():
+    stored = json.loads(measure_race.FILE.read_text("utf-8"))
+    sizes = sum(map(len, measure_race.RUNS.values()))
+    each = len(measure_race.OPTIMIZERS) * len(measure_race.SEEDS) * len(measure_race.LENGTHS)
+    assert len(stored["rows"]) == sizes * each
+    assert "dirty" not in stored["provenance"]["commit"]
+    same = {"task": "digits-mlp", "batch_size": 256, "optimizer": "heavy_ball", "seed": 1}
+    held = next(r for r in stored["rows"] if r.items() >= {**same, "length": 0.9}.items())
+    task, cells = TASKS["digits-mlp"], load_results(task="digits-mlp")
+    (cell,) = (c for c in cells if (c.optimizer, c.batch_size) == ("heavy_ball", 256))
+    again = measure_race.raced(task, task.load(), cell, 1, 0.9)
+    assert again["steps"] == held["steps"]
+    for question, (*numbers, _) in held["saved"].items():
+        assert again["saved"][question][:3] == pytest.approx(numbers, rel=0.1)
+
+
+def test_the_networks_of_the_measurement_are_those_of_the_sweeps():
+    for name in set(measure_race.RUNS) - {"shakespeare-transformer"}:
+        task = TASKS[name]
+        inputs = torch.rand(5, *((64,) if name == "digits-mlp" else (1, 14, 14)))
+        expected = task.model.apply(task.model.init(generator(3, "init")), inputs)
+        torch.testing.assert_close(measure_race.network(task, 3)(inputs), expected)
