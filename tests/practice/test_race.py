@@ -65,7 +65,7 @@ def test_what_is_not_there_before_the_worse_one_ends_counts():
     """The target is the worse one's lowest loss, by lines between points."""
     steps = [0, 10, 20]
     fast, slow = np.tile([4.0, 2.0, 0.0], (3, 1)), np.tile([4.0, 3.5, 3.0], (3, 1))
-    assert steps_saved(steps, fast, slow)[0] == pytest.approx(20 / 10)  # below 10 nothing is known
+    assert steps_saved(steps, fast, slow)[0] == pytest.approx(20 / 5)
     middle = np.tile([4.0, 3.5, 2.5], (3, 1))
     assert steps_saved(steps, middle, slow)[0] == pytest.approx(20 / 15)
     up = np.tile([4.0, 3.0, 9.0], (3, 1))
@@ -81,6 +81,13 @@ def test_one_that_diverges_loses_and_two_that_stand_still_cannot_be_told():
     assert np.isnan(steps_saved(STEPS, bad, bad)).all()
     noise = 2 + 0.1 * np.random.default_rng(0).standard_normal((3, len(STEPS)))
     assert np.isnan(steps_saved(STEPS, noise, noise)).all()
+    still, rounding = np.ones((3, len(STEPS))), 1 - 1e-8 * np.tile(STEPS, (3, 1)) / 64
+    assert np.isnan(steps_saved(STEPS, rounding, still)).all()
+
+
+def test_one_step_is_compared_by_what_it_gains():
+    one, other = np.tile([4.0, 1.0], (3, 1)), np.tile([4.0, 2.0], (3, 1))
+    assert steps_saved([0, 1], one, other) == pytest.approx((1.5,) * 3)
 
 
 def test_intervals_hold_the_truth():
@@ -160,14 +167,15 @@ def test_losses_are_those_of_the_plain_loop(kind, name):
     found = race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
     rate = found.hyper[name]["lr"]
     same = name.startswith("adam") == (kind is torch.optim.AdamW)
+    decay = 0.01 * (0.1 if name == "momentum" else 1)
     for repeat, losses in enumerate(found.losses[name]):
         again = copy.deepcopy(model)
-        # The second group has three times the rate. Another kind decays as much a step.
+        # The second group has three times the rate; another kind takes off as much, in the end.
         groups = [
             {
                 "params": [*again[place].parameters()],
                 "lr": share * rate,
-                "weight_decay": 0.01 if same else 0.01 * 0.1 / rate,
+                "weight_decay": 0.01 if same else decay * 0.1 / rate,
             }
             for place, share in ((0, 1), (2, 3))
         ]
@@ -281,21 +289,239 @@ def test_a_search_that_begins_where_all_diverges_finds_its_way():
         return (np.log(hyper["lr"]) - np.log(3e-5)) ** 2 if stable else np.inf
 
     for start in ({"lr": 1.0}, {"lr": 1.0, "damping": 1.0}):
-        found = _best(loss_at, start)
+        found, loss = _best(loss_at, start)
+        assert loss == loss_at(found)
         assert 1.5e-5 < found["lr"] < 6e-5
-    assert _best(lambda hyper: np.inf, {"lr": 1.0})["lr"] > 0
+    assert _best(lambda hyper: np.inf, {"lr": 1.0})[1] == np.inf
 
 
-def test_a_network_of_other_layers_races_without_kfac():
-    model, data, optimizer = awkward(torch.optim.SGD)
-    found = race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
-    assert set(found.losses) == {"momentum", "sgd", "adam"} == set(found.hyper)
-    assert "belongs to no layer" in found.left_out["kfac"]
-    half = nn.Sequential(nn.Linear(5, 3)).bfloat16()
-    pair = data[0].bfloat16(), data[1]
-    sgd = torch.optim.SGD(half.parameters(), lr=0.1)
-    found = race(half, cross_entropy, pair, sgd, batch_size=8, **QUICK)
-    assert "torch.bfloat16" in found.left_out["kfac"] and len(found.losses) == 3
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.last(self.cell(inputs[:, None])[0][:, -1])
+
+
+class Sometimes(nn.Module):
+    """A layer that training leaves out after a few steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.seen = nn.Linear(5, 5), nn.Linear(5, 3), 0
+
+    def forward(self, inputs):
+        self.seen += torch.is_grad_enabled()
+        return self.last(inputs if self.seen > 5 else self.first(inputs).tanh())
+
+
+class Sparse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.last = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.last(self.words(inputs.abs().mul(2).long().clamp(max=8)).mean(1))
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 5).double(), nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        return self.last(self.first(inputs.double()).float())
+
+
+LEFT_OUT = {
+    "recurrent": (Recurrent, {"kfac": '"cell.weight_ih_l0" belongs to no layer'}),
+    "sometimes": (Sometimes, {"kfac": "uses 'first' in some steps"}),
+    "sparse": (Sparse, {"adam": "Adam does not support sparse gradients"}),
+    "mixed": (Mixed, {"kfac": "torch.float32, torch.float64"}),
+    "half": (lambda: nn.Sequential(nn.Linear(5, 3)).bfloat16(), {"kfac": "torch.bfloat16"}),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_kinds_that_cannot_train_a_network_are_left_out(name):
+    build, reasons = LEFT_OUT[name]
+    torch.manual_seed(0)
+    model, (inputs, labels) = build(), awkward(torch.optim.SGD)[1]
+    inputs = inputs.bfloat16() if name == "half" else inputs
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = inputs, labels
+    found = race(model, cross_entropy, data, sgd, batch_size=8, **{**QUICK, "steps": 11})
+    assert found.left_out.keys() == reasons.keys()
+    assert set(found.losses) == {"momentum", "sgd", "adam", "kfac"} - reasons.keys()
+    assert found.hyper.keys() == found.losses.keys()
+    for kind, words in reasons.items():
+        assert words in found.left_out[kind]
+
+
+class Cast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, inputs):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.inner(inputs)
+
+
+class Experts(nn.Module):
+    """Few examples go to the second expert, in many batches none."""
+
+    def __init__(self):
+        super().__init__()
+        self.usual, self.rare = nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        places = inputs[:, 0] > 2
+        outputs = torch.zeros(len(inputs), 3).index_put((~places,), self.usual(inputs[~places]))
+        return outputs.index_put((places,), self.rare(inputs[places]))
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        return self.used(inputs)
+
+
+KFAC_TRAINS = {
+    "dropout, batch normalisation, tied, frozen and unused": lambda: awkward(torch.optim.SGD)[0],
+    "itself a layer": lambda: nn.Linear(5, 3),
+    "autocast": Cast,
+    "unused": Unused,
+    "padding": lambda: nn.Sequential(
+        nn.Embedding(9, 4, padding_idx=0), nn.Flatten(), nn.Linear(20, 3)
+    ),
+    "experts": Experts,
+}
+
+
+@pytest.mark.parametrize("name", KFAC_TRAINS)
+def test_kfac_trains(name):
+    torch.manual_seed(0)
+    model, (inputs, labels) = KFAC_TRAINS[name](), awkward(torch.optim.SGD)[1]
+    if name == "padding":
+        inputs = inputs.abs().mul(2).long().clamp(max=8)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    size = 400 if name == "experts" else 50
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": 0.1}]
+    ours, losses = KFac(model, groups, size, lr=0.1, momentum=0.5, damping=1.0), []
+    for _ in range(5):
+        for some in torch.arange(400).split(size):
+            ours.zero_grad()
+            loss = cross_entropy(model(inputs[some]).float(), labels[some])
+            loss.backward()
+            losses.append(float(loss))
+            ours.step()
+    count = len(losses) // 5
+    assert np.mean(losses[-count:]) < np.mean(losses[:count]) - 0.02
+    for n, p in model.named_parameters():
+        is_still = "unused" in n or not p.requires_grad
+        assert torch.equal(p, before[n]) == is_still and p.isfinite().all()
+
+
+def test_experts_without_examples_are_named():
+    model, (inputs, labels) = Experts(), awkward(torch.optim.SGD)[1]
+    some = inputs[:, 0] < 2
+    groups = [{"params": [*model.parameters()], "lr": 0.1}]
+    ours = KFac(model, groups, 400, lr=0.1, momentum=0.5, damping=1.0)
+    cross_entropy(model(inputs[some]), labels[some]).backward()
+    with pytest.raises(ValueError, match=r'^model is .*"rare.weight" belongs'):
+        ours.step()
+
+
+def test_what_diverges_at_all_rates_is_left_out():
+    model, data, _ = awkward(torch.optim.SGD)
+    model = nn.Sequential(nn.Linear(5, 3)).half()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = data[0].half(), data[1]
+    data[0][:, 0] = 0  # Adam's epsilon is zero in this type, and divides a gradient of zero
+    found = race(model, cross_entropy, data, sgd, batch_size=8, **QUICK)
+    assert found.left_out["adam"] == "it diverges at all rates that were tried"
+    assert "adam" not in found.losses and "momentum" in found.losses
+
+
+def test_hooks_of_steps_are_those_of_all_contenders():
+    model, data, optimizer = begun(torch.optim.SGD)
+    seen = []
+    optimizer.register_step_pre_hook(lambda own, *_: seen.append(type(own).__name__))
+    race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
+    assert set(seen) == {"SGD", "AdamW", "KFac"}
+
+
+def test_weight_decay_takes_off_as_much_in_the_long_run():
+    for kind, hyper, names in (
+        (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.005}, ("momentum", "adam")),
+        (torch.optim.AdamW, {"weight_decay": 0.05}, ("adam", "momentum")),
+    ):
+        left = []
+        for name in names:
+            model, _, optimizer = begun(kind, **hyper)
+            rate = 0.1 if name == names[0] else 0.02
+            contender = entered(name, model, optimizer, 8, {"lr": rate})
+            start = model[0].weight.detach().clone()
+            for _ in range(300):
+                for p in model.parameters():
+                    p.grad = torch.zeros_like(p)
+                contender.step()
+            left.append(float((model[0].weight / start).mean()))
+        assert np.log(left[0]) == pytest.approx(np.log(left[1]), rel=0.1)
+        assert left[0] < 0.3
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Noise by a generator of its own."""
+
+    def __init__(self, data):
+        self.data, self.rng = data, np.random.default_rng(0)
+
+    def __len__(self):
+        return len(self.data[0])
+
+    def __getitem__(self, place):
+        noise = torch.tensor(self.rng.standard_normal(5), dtype=torch.float32)
+        return self.data[0][place] + noise, self.data[1][place]
+
+
+class Growing(nn.Module):
+    """A loss that counts its calls in a buffer, and can hardly be lowered."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, outputs, labels):
+        self.scale *= 1.01
+        found = cross_entropy(outputs, labels)
+        return found.detach() * self.scale + 1e-9 * found
+
+
+def test_all_contenders_have_the_same_examples_and_evaluation_changes_nothing():
+    _, data, _ = begun(torch.optim.SGD)
+    model = nn.Sequential(nn.Linear(5, 3))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    noisy = Augmented((data[0][:, :5], data[1]))
+    found = race(model, cross_entropy, noisy, sgd, batch_size=8, **QUICK)
+    starts = [[curve[0] for curve in curves] for curves in found.losses.values()]
+    assert starts[1:] == starts[:-1] and len(set(starts[0])) == 3
+    still = torch.optim.SGD(model.parameters(), lr=1e-9)
+    found = race(model, Growing(), noisy.data, still, batch_size=8, **QUICK)
+    first, second = found.losses["sgd"][0][:2]
+    assert second / first == pytest.approx(1.01, rel=1e-4)
+
+
+def test_autocast_outside_does_not_stop_the_training():
+    model, data, optimizer = begun(torch.optim.SGD)
+    plain = race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert race(model, cross_entropy, data, optimizer, batch_size=8, **QUICK) == plain
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
@@ -347,6 +573,10 @@ def test_memory_that_is_short_is_named():
         ({"confidence": 1}, "confidence is 1"),
         ({"seed": -1}, "seed is -1"),
         ({"loss": lambda *pair: cross_entropy(*pair) * torch.nan}, "loss is .* norm nan"),
+        (
+            {"optimizer": "momentum of one"},
+            "optimizer is 'one with momentum 1'; allowed: one bel",
+        ),
         ({"loss": lambda *pair: cross_entropy(*pair) * 0}, "loss is .* norm 0"),
         ({"loss": nn.CrossEntropyLoss}, "loss is"),
         ({"model": nn.Linear(5, 3)}, "optimizer is 'one of other parameters'"),
@@ -357,6 +587,8 @@ def test_bad_input_is_named(changes, words):
     model, data, optimizer = awkward(torch.optim.SGD)
     before = everything(model, optimizer)
     options = {"model": model, "loss": cross_entropy, "data": data, "optimizer": optimizer}
+    if "optimizer" in changes:
+        changes = {"optimizer": torch.optim.SGD(model.parameters(), lr=0.1, momentum=1.0)}
     with pytest.raises(ValueError, match=f"^{words}"):
         race(**{**options, "batch_size": 8, **QUICK, **changes})
     assert equal(everything(model, optimizer), before)

@@ -146,6 +146,21 @@ def plain():
     return nn.Sequential(nn.Linear(tiny.FEATURES, 4), nn.Tanh(), nn.Linear(4, tiny.CLASSES))
 
 
+def test_padding_has_no_part():
+    def build():
+        return nn.Sequential(nn.Embedding(WORDS, 4, padding_idx=2), nn.Tanh(), nn.Linear(4, 3))
+
+    model = from_module(build)
+    params = {n: p[None].double() for n, p in model.init(torch.Generator().manual_seed(0)).items()}
+    words = SENTENCES[:1]
+    slopes = normal(*vmap(model.apply)(params, words).shape, seed=1)
+    found = layer_moments(model, params, words, lambda o: [slopes], verify=True)["0"]
+    counts = torch.bincount(words.flatten(), minlength=WORDS)
+    assert counts[2] > 0
+    counts[2] = 0
+    torch.testing.assert_close(found.inputs[0], counts.double())
+
+
 def test_kfac_trains_it_as_the_same_network_of_the_book():
     own = from_module(plain)
 
@@ -180,6 +195,35 @@ class Skewed(nn.Linear):
         return super().forward(2 * inputs)
 
 
+class Scaled(nn.Linear):
+    """It takes more than one input."""
+
+    def forward(self, inputs, scale):
+        return super().forward(inputs) * scale
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = Scaled(3, 3)
+
+    def forward(self, inputs):
+        return self.dense(inputs, 2.0)
+
+
+class AtTheTop(nn.Module):
+    """The weights of its layer have the name of a parameter of the module itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(3, 3))
+        self.dense = nn.Linear(3, 3)
+        self.dense.weight = self.matrix
+
+    def forward(self, inputs):
+        return self.dense(inputs)
+
+
 class Shared(nn.Module):
     """Its weights have a second use, outside of any layer."""
 
@@ -204,6 +248,8 @@ REFUSED = {
     "two axes": (lambda: nn.Sequential(nn.LayerNorm((2, 3))), (2, 3), '"0.weight" belongs'),
     "attention": (Attention, (5, 4), '"heads.in_proj_weight" belongs to no layer'),
     "another forward": (lambda: nn.Sequential(Skewed(3, 3)), (3,), '"0.weight" outside of its'),
+    "two inputs": (Twice, (3,), '"dense.weight" belongs to no layer'),
+    "at the top": (AtTheTop, (3,), '"matrix" belongs to no layer'),
     "used elsewhere": (Shared, (3,), '"dense.weight" outside of its layer'),
 }
 

@@ -189,9 +189,8 @@ class Advice:
         found = _worth(self.critical, self.batch_size or self.used, self.method, self.gain)
         if self.race is None:
             return found
-        left_out = {name: f"{UNKNOWN}: {why}" for name, why in self.race.left_out.items()}
         pairs = _raced(self.race, self.method)
-        return found | left_out | {name: _told(self.race, *pair) for name, pair in pairs.items()}
+        return found | {name: _told(self.race, *pair) for name, pair in pairs.items()}
 
     def to_dict(self):
         """Return everything as plain values."""
@@ -291,7 +290,8 @@ def _disagreements(scales, gain, branches):
 def _disagreements_on_momentum(scales, gain, used, race, method):
     """Return where a race finds something else about momentum than the noise scale says."""
     by_noise = _worth(scales, used, method, gain)["momentum"].partition(":")[0]
-    by_race = race.verdict(*_raced(race, method)["momentum"])
+    pair = _raced(race, method)["momentum"]
+    by_race = race.verdict(*pair) if race.losses.keys() >= set(pair) else UNKNOWN
     if (by_noise, by_race) not in (("no", YES), ("try it", NO)):
         return []
     said = {"no": "is no use", "try it": "is worth a try"}[by_noise]
@@ -330,13 +330,16 @@ def _raced(race, method):
     pairs = {"momentum": ("momentum", "sgd"), "adam": ("adam", "momentum")}
     if method == "adam":
         pairs["momentum"] = ("adam", "adam_without_momentum")
-    if "kfac" in race.losses:
-        pairs["kfac"] = ("kfac", race.lowest(without=["kfac"]))
+    others = race.losses.keys() - {"kfac"}
+    pairs["kfac"] = "kfac", race.lowest(without=["kfac"]) if others else "momentum"
     return pairs
 
 
 def _told(race, contender, over):
     """Return what a race says of two of its contenders."""
+    for name in (contender, over):
+        if name not in race.losses:
+            return f"{UNKNOWN}: {race.left_out[name]}"
     times, low, high = race.saved(contender, over)
     where = f"in a race of {race.steps[-1]} steps at batch size {race.batch_size}"
     if np.isnan(times):

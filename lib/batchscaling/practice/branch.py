@@ -14,7 +14,7 @@ from batchscaling.practice.losses import check_loss
 from batchscaling.practice.memory import fitting, is_out_of_memory
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
-from batchscaling.practice.states import seed_all
+from batchscaling.practice.states import random_states_kept, seed_all
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
@@ -50,8 +50,8 @@ def branch(
     All runs are of copies: model, optimizer, data loader and random numbers are as before
     afterwards, also after an error, and so is a loss that is a `torch.nn.Module`. A model in the
     mode of evaluation is put into that of training; else each layer stays in its own, also where
-    losses are compared. Random numbers are common to all branches, but for those of generators
-    that the data hold. Hooks on gradients of parameters act on the copies, too.
+    losses are compared. Random numbers are common to all branches, also those of generators that
+    the data hold. Hooks on gradients of parameters act on the copies, too.
 
     Adam's running averages of squares belong to its batch size. Those of a branch are multiplied,
     tensor by tensor, with the ratio of the squares that gradients of both batch sizes have at the
@@ -213,12 +213,14 @@ class _Runs:
         if factor > 1:
             self._scale(optimizer, factor)
         seed_all(seed)
-        for _ in window:
-            self._gradient(model, optimizer, loss, next(order))
-            optimizer.step()
+        with random_states_kept(*self._examples.holders):
+            for _ in window:
+                self._gradient(model, optimizer, loss, next(order))
+                optimizer.step()
         for _ in skipped:
             next(order)
-        return self._evaluate(model, loss, order, seed)
+        with random_states_kept(*self._examples.holders):
+            return self._evaluate(model, loss, order, seed)
 
     def _gradient(self, model, optimizer, loss, indices):
         gradient(model, loss, self._examples.batch(indices), optimizer)

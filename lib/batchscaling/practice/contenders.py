@@ -3,7 +3,7 @@
 import torch
 
 from batchscaling import _validation as check
-from batchscaling.practice.kept import is_decoupled
+from batchscaling.practice.kept import copy_step_hooks, is_decoupled
 from batchscaling.practice.kfac import KFac
 
 MOMENTUM, BETAS = 0.9, (0.9, 0.999)  # of a contender, where the run has none
@@ -31,8 +31,9 @@ def entered(name, model, optimizer, batch_size, hyper):
 
     Its own kind stays of its class. What another kind has that the run's has not is usual: 0.9 for
     momentum, 0.9 and 0.999 for Adam's decays. Groups keep the ratios of their rates. Where the
-    kind changes, decay that the rate scales takes as much off the parameters a step as before; a
-    penalty on the loss, as Adam's, is such a decay for K-FAC.
+    kind changes, hooks of steps stay, and weight decay takes as much off a parameter without a
+    gradient as before, in the long run; but a penalty on the loss, as that of `torch.optim.Adam`,
+    stays one for SGD.
 
     Parameters
     ----------
@@ -49,22 +50,30 @@ def entered(name, model, optimizer, batch_size, hyper):
     -------
     torch.optim.Optimizer
     """
-    adaptive, growth = "betas" in optimizer.defaults, hyper["lr"] / reference_rate(optimizer)
-    if name != "kfac" and adaptive == name.startswith("adam"):
+    growth = hyper["lr"] / reference_rate(optimizer)
+    if is_own(name, optimizer):
         return _restarted(name, optimizer, growth)
     groups = [
         {
             "params": group["params"],
             "lr": float(group["lr"]) * growth,
-            "weight_decay": _decay(optimizer, group, growth, is_penalty=name == "momentum"),
+            "weight_decay": _decay(name, optimizer, group, growth),
         }
         for group in optimizer.param_groups
     ]
     if name == "kfac":
-        return KFac(model, groups, batch_size, momentum=MOMENTUM, **hyper)
-    if name == "adam":
-        return torch.optim.AdamW(groups, lr=hyper["lr"], betas=BETAS)
-    return torch.optim.SGD(groups, lr=hyper["lr"], momentum=MOMENTUM)
+        new = KFac(model, groups, batch_size, momentum=MOMENTUM, **hyper)
+    elif name == "adam":
+        new = torch.optim.AdamW(groups, lr=hyper["lr"], betas=BETAS)
+    else:
+        new = torch.optim.SGD(groups, lr=hyper["lr"], momentum=MOMENTUM)
+    copy_step_hooks(optimizer, new)
+    return new
+
+
+def is_own(name, optimizer):
+    """Return whether a contender is of the kind that a run's optimizer is."""
+    return name != "kfac" and name.startswith("adam") == ("betas" in optimizer.defaults)
 
 
 def _restarted(name, optimizer, growth):
@@ -125,6 +134,8 @@ def beginnings(optimizer):
         rates["momentum"] = own * equal / steepest * (1 - MOMENTUM)
     else:
         momentum = max(float(group["momentum"]) for group in optimizer.param_groups)
+        if momentum >= 1:
+            check.reject("optimizer", f"one with momentum {momentum:.4g}", "one below 1")
         plain = own / (1 - momentum)
         rates = {"momentum": plain * (1 - (momentum or MOMENTUM)), "sgd": plain}
         rates["adam"] = plain * steepest / equal
@@ -132,12 +143,17 @@ def beginnings(optimizer):
     return found | {"kfac": {"lr": 1 - MOMENTUM, "damping": 1.0}}
 
 
-def _decay(optimizer, group, growth, *, is_penalty):
-    """Return the decay of a group for another kind of optimizer, whose rate is so many times."""
+def _decay(name, optimizer, group, growth):
+    """Return the decay of a group for another kind of optimizer, whose rate is so many times.
+
+    Momentum m multiplies what SGD takes off in a step by 1 / (1 - m), in the long run.
+    """
     decay = float(group.get("weight_decay", 0.0))
-    if is_penalty and "betas" in group and not is_decoupled(optimizer, group):
-        return decay  # one on the loss, for SGD, too
-    return decay / growth
+    adaptive = "betas" in group
+    if adaptive and name == "momentum":
+        is_penalty = not is_decoupled(optimizer, group)
+        return decay if is_penalty else decay / growth * (1 - MOMENTUM)
+    return decay / growth / (1 if adaptive else 1 - float(group["momentum"]))
 
 
 def _squared_norm(group):

@@ -17,6 +17,7 @@ from scipy.stats import t as student_t
 from batchscaling import _validation as check
 
 YES, NO, UNKNOWN = "yes", "no", "cannot tell"
+_ROUNDING = 1e-6  # of losses, relative
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def steps_saved(steps, one, other, confidence=0.95):
     Returns
     -------
     times, low, high : float
-        NaN where neither makes progress that is clear of zero.
+        NaN where neither makes progress that is clear of zero, and of rounding in float32.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def _curves(name, losses, count):
 def _is_clear(curves, quantile):
     """Return whether the mean progress from start to end is clear of zero."""
     progress = curves[:, 0] - curves[:, -1]
-    if not np.isfinite(progress).all():
+    if not np.isfinite(progress).all() or progress.mean() <= _ROUNDING * np.abs(curves).max():
         return False
     return progress.mean() > quantile * progress.std(ddof=1) / np.sqrt(len(progress))
 
@@ -162,13 +163,12 @@ def _log_ratio(steps, one, other):
 def _steps_to(target, steps, lowest):
     """Return after how many steps a falling curve reaches the target, by lines between points.
 
-    At least the first point's: nothing is known of what lies before it. One that never falls does
-    not arrive.
+    One that never falls does not arrive; another that does has then won by its first point.
     """
     if lowest[-1] == lowest[0]:
         return steps[-1]
     place = int(np.argmax(lowest <= target))
-    if place < 2:
+    if place == 0:
         return steps[1]
     above, below = lowest[place - 1], lowest[place]
     part = (above - target) / (above - below)

@@ -154,5 +154,10 @@ def _copy_hooks(model, optimizer, new, new_optimizer):
         for hook in (param._backward_hooks or {}).values():
             if not is_of_meter(hook):
                 copied_param.register_hook(hook)
+    copy_step_hooks(optimizer, new_optimizer)
+
+
+def copy_step_hooks(optimizer, new):
+    """Let an optimizer have the hooks of another one's steps, too."""
     for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
-        getattr(new_optimizer, name).update(getattr(optimizer, name))
+        getattr(new, name).update(getattr(optimizer, name))

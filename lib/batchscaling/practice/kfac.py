@@ -1,5 +1,6 @@
 """K-FAC for a user's network: what its layers see in an ordinary step, and the book's K-FAC."""
 
+from collections import defaultdict
 from contextlib import ExitStack
 
 import torch
@@ -49,26 +50,23 @@ class KFac(torch.optim.Optimizer):
 
     def __init__(self, model, groups, batch_size, *, lr, momentum, damping):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
-        group_of = {id(p): group for group in self.param_groups for p in group["params"]}
-        found = {n: p for n, p in model.named_parameters() if id(p) in group_of and p.requires_grad}
-        for name, p in found.items():
-            if p.dtype not in (torch.float32, torch.float64):
-                allowed = "torch.float32 or torch.float64, for K-FAC"
-                check.reject("model", f"one with {name!r} of {p.dtype}", allowed)
-        self._params, self._group_of = found, group_of
-        like, self._damping, self._batch_size = next(iter(found.values())), damping, batch_size
-        hyper = {"lr": lr, "momentum": momentum, "factor_decay": _FACTOR_DECAY, "kl_clip": _KL_CLIP}
-        self._hyper = {name: like.detach().new_tensor(value) for name, value in hyper.items()}
-        self._pure, self._count = kfac.init({n: p.detach() for n, p in found.items()}), 0
-        self._watch = _Watch(found)
-        names = {id(p): name for name, p in model.named_parameters()}
-        name_at = {place: names[id(t)] for place, t in places(model) if id(t) in names}
+        self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+        self._damping, self._batch_size, self._count = damping, batch_size, 0
+        self._given = {"lr": lr, "momentum": momentum}
+        self._given |= {"factor_decay": _FACTOR_DECAY, "kl_clip": _KL_CLIP}
+        self._named = {_named(name): p for name, p in model.named_parameters()}
+        trained = {n: p for n, p in self._named.items() if id(p) in self._group_of}
+        self._watch = _Watch({name: p for name, p in trained.items() if p.requires_grad})
+        names = {id(p): name for name, p in self._named.items()}
+        name_at = {_named(place): names[id(t)] for place, t in places(model) if id(t) in names}
         self._hooks = ExitStack()  # which would take them off when it goes
         self._hooks.enter_context(recording(model, name_at, self._watch))
 
     @torch.no_grad()
     def step(self, closure=None):
         """Take a step with the gradients that the parameters hold."""
+        if not self._count:
+            self._begin()
         grads = {
             name: torch.zeros_like(p) if p.grad is None else p.grad.to_dense()
             for name, p in self._params.items()
@@ -80,17 +78,38 @@ class KFac(torch.optim.Optimizer):
         for name, p in self._params.items():
             group = self._group_of[id(p)]
             p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(updates[name], alpha=group["lr"] / float(self._hyper["lr"]))
+            p.add_(updates[name], alpha=group["lr"] / self._given["lr"])
         self._count += 1
         self._watch.start(self._count % EVERY == 0)
+
+    def _begin(self):
+        """Train the parameters that have a gradient now."""
+        self._params = {name: p for name, p in self._watch.items() if p.grad is not None}
+        kinds = {p.dtype for p in self._params.values()}
+        if len(kinds) != 1 or not kinds <= {torch.float32, torch.float64}:
+            found = f"one with parameters of {', '.join(sorted(map(str, kinds)))}"
+            check.reject("model", found, "all torch.float32 or all torch.float64, for K-FAC")
+        like = next(iter(self._params.values())).detach()
+        self._hyper = {name: like.new_tensor(value) for name, value in self._given.items()}
+        self._pure = kfac.init({name: p.detach() for name, p in self._params.items()})
 
     def _look(self, values, grads):
         moments = self._watch.moments(self._batch_size, None if self._count else (values, grads))
         if not self._count:
+            self._layers = moments.keys()
             mean = _trace(moments) / sum(p.numel() for p in values.values())
             self._hyper["damping"] = (self._damping * mean).clamp(min=1e-30)
+        changed = sorted(self._layers ^ moments.keys())
+        if changed:
+            found = f"one that uses {changed[0]!r} in some steps and not in others"
+            check.reject("model", found, "one that uses the same layers in each step, for K-FAC")
         (look,) = kfac.looks
         self._pure = look.fold(moments, self._pure, self._hyper)
+
+
+def _named(name):
+    """Return a name that has a layer before it, also where the network is itself a layer."""
+    return name if "." in name else f"network.{name}"
 
 
 class _Watch(Tapped):
@@ -105,11 +124,15 @@ class _Watch(Tapped):
         self.is_open, self.uses, self.inputs, self._felt = is_open, [], [], {}
 
     def tap(self, use, inputs, outputs):
-        if self.is_open and outputs.requires_grad:
-            place = len(self.uses)
+        if self.is_open and outputs.requires_grad and len(inputs):
+            place, kind = len(self.uses), self[f"{use.name}.weight"].dtype
             self.uses.append(use)
-            self.inputs.append(inputs.detach()[None])
-            outputs.register_hook(lambda slope: self._felt.__setitem__(place, slope.detach()[None]))
+            self.inputs.append(_of_kind(inputs.detach(), kind)[None])
+
+            def keep(slope):
+                self._felt[place] = _of_kind(slope.detach(), kind)[None]
+
+            outputs.register_hook(keep)
         return outputs
 
     def moments(self, batch_size, checked=None):
@@ -125,11 +148,25 @@ class _Watch(Tapped):
         if checked is not None:
             values, grads = ({name: t[None] for name, t in part.items()} for part in checked)
             check_gradients(uses, values, seen, felt, list(grads.values()))
-        examples = {use.name: given.shape[1] for use, given in zip(uses, seen, strict=True)}
         found = moments_of(uses, seen, [[slope * batch_size for slope in felt]])
+        examples = _examples(uses, seen)
         return {
             name: _mean(moment, batch_size, examples.get(name)) for name, moment in found.items()
         }
+
+
+def _of_kind(tensor, kind):
+    return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def _examples(uses, seen):
+    """Return for each layer the examples of a use: their mean, with positions for weights."""
+    positions, both = defaultdict(int), defaultdict(int)
+    for use, given in zip(uses, seen, strict=True):
+        count = use.positions(given)
+        positions[use.name] += count
+        both[use.name] += count * given.shape[1]
+    return {name: both[name] / count for name, count in positions.items()}
 
 
 def _mean(moment, batch_size, examples):

@@ -7,13 +7,18 @@ import numpy as np
 
 from batchscaling import _validation as check
 from batchscaling._errors import InputError
-from batchscaling.practice.contenders import beginnings, contenders, entered
+from batchscaling.practice.contenders import beginnings, contenders, entered, is_own
 from batchscaling.practice.contest import Race
 from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, copied, gradient, mean_loss
-from batchscaling.practice.losses import check_loss
+from batchscaling.practice.losses import check_loss, named
 from batchscaling.practice.memory import fitting
-from batchscaling.practice.states import buffers_kept, random_states_kept, seed_all
+from batchscaling.practice.states import (
+    buffers_kept,
+    modules_held,
+    random_states_kept,
+    seed_all,
+)
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
@@ -43,8 +48,9 @@ def race(
     r"""Let other optimizers race with that of a run, from its present state.
 
     Contenders are SGD with and without momentum, Adam, and K-FAC with momentum; in a run of Adam,
-    Adam with and without momentum, SGD with it, and K-FAC. K-FAC is left out where a parameter is
-    none of a linear layer, a convolution of images, an embedding or a normalisation. Each begins
+    Adam with and without momentum, SGD with it, and K-FAC. K-FAC is left out where a parameter that
+    is used is none of a linear layer, a convolution of images, an embedding or a normalisation, and
+    so is any other kind that cannot train the network, or diverges at all rates. Each begins
     without a past: no averages, no momentum. Its learning rate, and K-FAC's damping, are searched
     in repetitions of their own, by factors of four and then of two. In other repetitions, which the
     search has not seen, contenders are compared: by the steps to the same loss, as
@@ -107,15 +113,15 @@ def race(
         begin, hyper, losses, left_out = course.beginnings(), {}, {}, {}
         for name in contenders(optimizer):
             try:
-                found = _best(partial(course.end, name), begin[name])
-                curves = course.compared(name, found)
-                if not np.isfinite([curve[0] for curve in curves]).all():
-                    check.reject("loss", "not finite", "finite numbers at the start")
-                losses[name], hyper[name] = curves, found
+                hyper[name], end = _best(partial(course.end, name), begin[name])
+                losses[name] = course.compared(name, hyper[name])
             except InputError as error:
-                if name != "kfac":
+                if is_own(name, optimizer):
                     raise
-                left_out[name] = str(error)
+                end, left_out[name] = np.nan, str(error)
+            if not np.isfinite(end):
+                left_out.setdefault(name, "it diverges at all rates that were tried")
+                hyper.pop(name, None), losses.pop(name, None)
     more = {"tolerance": options["tolerance"], "confidence": options["confidence"]}
     more |= {"left_out": left_out, "examples": course.taken}
     return Race(batch_size, course.points, losses, hyper, **more)
@@ -145,7 +151,7 @@ _CHECKS = {
 
 
 def _best(loss_at, start):
-    """Return the hyperparameters of the lowest loss, one factor up or down at a time."""
+    """Return the hyperparameters of the lowest loss, one factor up or down at a time, and it."""
     tried = {}
 
     def loss(hyper):
@@ -169,7 +175,7 @@ def _best(loss_at, start):
             if there == best:
                 break
             best = there
-    return best
+    return best, loss(best)
 
 
 class _Course:
@@ -211,7 +217,7 @@ class _Course:
             If memory is short.
         """
         marks = self.points if everywhere else self.points[-1:]
-        with fitting(self._size):
+        with fitting(self._size), random_states_kept(*self._examples.holders):
             found = [*self._run_of(name, hyper, seed, marks)]
         return (*found, *[np.inf] * (len(marks) - len(found)))
 
@@ -224,15 +230,20 @@ class _Course:
         seed_all(seed)
         for step in range(self._steps + 1):
             if step in marks:
-                yield (value := self._evaluated(model, loss, held, seed))
+                value = self._evaluated(model, loss, held, seed)
+                if step == 0 and not np.isfinite(value):
+                    check.reject("loss", "not finite", "finite numbers at the start")
+                yield value
                 if not np.isfinite(value):
                     return
             if step < self._steps:
                 self._gradient(model, optimizer, loss, next(order))
-                optimizer.step()
+                with named("optimizer", "one that trains this network"):
+                    optimizer.step()
 
     def _evaluated(self, model, loss, held, seed):
-        with random_states_kept(model, loss), buffers_kept([model]):
+        holders = model, loss, *self._examples.holders
+        with random_states_kept(*holders), buffers_kept([model, *modules_held(loss)]):
             seed_all(seed)
             self.taken += sum(map(len, held))
             return mean_loss(model, loss, (self._examples.batch(indices) for indices in held))

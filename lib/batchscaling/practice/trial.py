@@ -12,6 +12,7 @@ from batchscaling.practice.kept import copied, loss_of
 from batchscaling.practice.losses import named, value
 from batchscaling.practice.memory import is_out_of_memory
 from batchscaling.practice.states import buffers_kept, modules_held, random_states_kept
+from batchscaling.training._torch_state import without_autocast
 
 _SAME = 1e-3  # relative difference of losses that rounding may make
 
@@ -20,8 +21,9 @@ _SAME = 1e-3  # relative difference of losses that rounding may make
 def tried(model, optimizer, loss, examples, batch_size):
     """Take a step on copies, and keep a user's state while more is measured on others.
 
-    Gradients are on, whatever the process has set. Random numbers, and gradients of tensors that
-    the loss holds itself, are put back at the end. Where memory is short, a smaller batch is tried.
+    Gradients are on, and autocast is off, whatever the process has set. Random numbers, and
+    gradients of tensors that the loss holds itself, are put back at the end. Where memory is short,
+    a smaller batch is tried.
 
     Raises
     ------
@@ -33,6 +35,7 @@ def tried(model, optimizer, loss, examples, batch_size):
         stack.enter_context(torch.inference_mode(False))  # which lets gradients be taken, too
         # It would raise an error where a loss is not finite.
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        stack.enter_context(without_autocast())  # its copies of weights would not be trained
         stack.enter_context(random_states_kept(model, loss, *examples.holders))
         stack.enter_context(buffers_kept(modules_held(loss)))
         with random_states_kept():
@@ -60,7 +63,6 @@ def _step(model, optimizer, loss, examples, size, told):
     new, new_optimizer, new_loss = copied(model, optimizer, loss)
     batch = examples.first(size)
     outputs, found = loss_of(new, new_loss, batch, told)
-    _check_mean(new_loss, outputs, batch[1])
     own, copies = ({id(param) for param in each.parameters()} for each in (model, new))
     others = [leaf for leaf in _leaves(found) if id(leaf) not in copies]
     if any(id(leaf) in own for leaf in others):
@@ -71,6 +73,7 @@ def _step(model, optimizer, loss, examples, size, told):
         check.reject("loss", "a function that looks at parameters of the model", allowed)
     with told("loss"), _gradients_aside(others):
         found.backward()
+    _check_mean(new_loss, outputs, batch[1])  # not before: a loss may change what it keeps
     with told("optimizer"):
         new_optimizer.step()
     return others

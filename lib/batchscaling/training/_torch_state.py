@@ -18,9 +18,7 @@ def undisturbed(function):
             stack.enter_context(torch.inference_mode(False))  # it turns gradients on, too
             # It would raise an error where a trial diverges.
             stack.enter_context(torch.autograd.set_detect_anomaly(False))
-            for kind in _AUTOCASTS:
-                if is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(without_autocast())
             stack.enter_context(_default_dtype(torch.float32))
             if torch.empty(0).device.type != "cpu":
                 # Not always: torch then looks at every call of a function.
@@ -29,6 +27,16 @@ def undisturbed(function):
             return function(*args, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def without_autocast():
+    """Compute in the types that tensors have, on all devices."""
+    with ExitStack() as stack:
+        for kind in _AUTOCASTS:
+            if is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

@@ -21,14 +21,17 @@ def recording(module, name_at, params):
     """Return the context in which the layers of a module record, if parameters are `Tapped`.
 
     Layers are `torch.nn.Linear`, `torch.nn.Conv2d` in one group, padded with zeros,
-    `torch.nn.Embedding`, and normalisation by layers, groups or root mean squares. Other layers
-    record nothing, nor does a module that is itself such a layer: it has no name.
+    `torch.nn.Embedding`, and normalisation by batches, layers, groups or root mean squares. Other
+    layers record nothing, nor do subclasses that take more than one input. The slope of an example
+    of a batch that is normalised is that of the whole batch's loss.
 
     Parameters
     ----------
     module : torch.nn.Module
     name_at : dict of str to str
         The name of the parameter that stands at a place: of a shared one, that of its first place.
+        It ends in ``.weight`` for what is to record. A module that is itself a layer may be called
+        ``network``.
     params : dict of torch.Tensor
     """
     return _hooked(module, name_at, params) if isinstance(params, Tapped) else nullcontext()
@@ -38,8 +41,8 @@ def recording(module, name_at, params):
 def _hooked(module, name_at, params):
     weights = {}
     for prefix, layer in module.named_modules():
-        name = name_at.get(f"{prefix}.weight", "")
-        if isinstance(layer, tuple(_USES)) and name in params:
+        name = name_at.get(f"{prefix}.weight" if prefix else "network.weight", "")
+        if isinstance(layer, tuple(_USES)) and name in params and name.endswith(".weight"):
             weights[layer] = name.removesuffix(".weight")
     words = {name for layer, name in weights.items() if isinstance(layer, nn.Embedding)}
     hooks = []
@@ -57,9 +60,10 @@ def _record(params, name, of_words, layer, inputs, named_inputs, outputs):
     """Let parameters record a use of a layer, if it is one that they know; a forward hook."""
     kind = next(kind for kind in _USES if isinstance(layer, kind))
     use = _USES[kind](layer, name, params, of_words)
-    if use is None:
+    given = (*inputs, *named_inputs.values())
+    if use is None or len(given) != 1:
         return outputs
-    (given,) = (*inputs, *named_inputs.values())
+    (given,) = given
     with torch.no_grad():
         given = _GIVEN[kind](layer, given) if kind in _GIVEN else given
     return params.tap(use, given, outputs)
@@ -83,13 +87,13 @@ def _convolution(layer, name, params, of_words):
 
 
 def _embedding(layer, name, params, of_words):
-    return EmbeddingUse(name, params)
+    return None if layer.scale_grad_by_freq else EmbeddingUse(name, params, layer.padding_idx)
 
 
 def _scale(layer, name, params, of_words):
     if getattr(layer, "normalized_shape", (1,))[1:]:
         return None
-    axis = 2 if isinstance(layer, nn.GroupNorm) else -1
+    axis = -1 if hasattr(layer, "normalized_shape") else 2
     return ScaleUse(name, params, axis, names=("weight", "bias"))
 
 
@@ -99,6 +103,12 @@ def _normalised_by_layer(layer, inputs):
 
 def _normalised_by_group(layer, inputs):
     return functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
+
+
+def _normalised_by_batch(layer, inputs):
+    training = layer.training or layer.running_mean is None
+    own = (None, None) if training else (layer.running_mean, layer.running_var)
+    return functional.batch_norm(inputs, *own, training=training, eps=layer.eps)
 
 
 def _normalised_by_root(layer, inputs):
@@ -112,9 +122,11 @@ _USES = {
     nn.LayerNorm: _scale,
     nn.GroupNorm: _scale,
     nn.RMSNorm: _scale,
+    nn.modules.batchnorm._BatchNorm: _scale,
 }
 _GIVEN = {
     nn.LayerNorm: _normalised_by_layer,
     nn.GroupNorm: _normalised_by_group,
     nn.RMSNorm: _normalised_by_root,
+    nn.modules.batchnorm._BatchNorm: _normalised_by_batch,
 }

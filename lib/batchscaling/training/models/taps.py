@@ -187,25 +187,37 @@ class ConvolutionUse(DenseUse):
 
 
 class EmbeddingUse(Use):
-    """Words pick rows of the matrix: one-hot vectors go in."""
+    """Words pick rows of the matrix: one-hot vectors go in.
 
-    def __init__(self, name, params):
+    The word `padding`, if there is one, is left out: its row has no gradient.
+    """
+
+    def __init__(self, name, params, padding=None):
         super().__init__(name, params)
         weight = params[f"{name}.weight"]
-        self.vocabulary, self.dtype = len(weight), weight.dtype
+        self.vocabulary, self.dtype, self.padding = len(weight), weight.dtype, padding
 
     def positions(self, inputs):
         return inputs.flatten(2).shape[2]
 
     def seen(self, inputs, sharing):
-        return {"inputs": self.by_word(inputs, torch.ones_like(inputs, dtype=self.dtype))}
+        return {"inputs": self.by_word(inputs, self.counted(inputs).to(self.dtype))}
 
     def felt(self, inputs, slopes, sharing):
-        rows = _by_position(slopes)
+        rows = _by_position(slopes * self.counted(inputs)[..., None])
         return {"outputs": _moment(_with(0, rows) if self.bias else rows)}
 
     def gradient(self, params, inputs, slopes):
+        slopes = slopes * self.counted(inputs)[..., None]
         return {f"{self.name}.weight": self.by_word(inputs, slopes)}
+
+    def counted(self, words):
+        """Return which words are no padding."""
+        return (
+            torch.ones_like(words, dtype=torch.bool)
+            if self.padding is None
+            else words != self.padding
+        )
 
     def by_word(self, words, numbers):
         """Return the sums of numbers over the places of each word."""
