@@ -1,14 +1,14 @@
 """Let optimizers race in runs of the sweeps' tasks: the data of chapter practice/05.
 
-    python -m tools.measure_race [file]
+    python -m tools.measure_race [task ...] [folder]
 
 A run begins with the settings that a sweep found best. After a tenth of the steps that it takes,
 `batchscaling.practice.race` is asked, once for a race of a quarter of these steps and once for nine
 tenths: what is left of the run. What is stored for each: how many times fewer steps one contender
 takes than another, with the interval. The sweeps know what it is over whole runs.
 
-Each race is stored when it is done; called again, the command goes on where it ended. It takes
-about two hours of one core.
+There is a file for each task. Each race is stored when it is done; called again, the command goes
+on where it ended. It takes about two hours of one core.
 """
 
 import json
@@ -27,17 +27,15 @@ from batchscaling.training import TASKS, batches, bernoulli_cross_entropy
 from batchscaling.training.data.order import generator
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
-from tools.measure_advice import FOLDER, Network, optimizer_of
+from tools.measure_advice import FOLDER, optimizer_of
 
-FILE = FOLDER / "race.json"
+RACES = FOLDER / "race"
 RUNS = {
     "digits-mlp": (16, 64, 256, 1024),
-    "fashion-cnn-small": (16, 64, 256, 1024),
-    "mnist-cnn-small": (16, 64, 256, 1024),
+    "fashion-cnn-small": (64, 256, 1024),
+    "mnist-cnn-small": (64, 256, 1024),
     "mnist-softmax": (256, 1024, 4096, 16384),
-    "fashion-cnn-small-hard": (64, 256),
     "mnist-autoencoder": (64, 256),
-    "shakespeare-transformer": (32,),
 }
 """Batch sizes of the races on each task."""
 OPTIMIZERS = "heavy_ball", "adam"
@@ -51,12 +49,7 @@ PAIRS = {
 
 
 def network(task, seed):
-    """Return the network of a task, of layers of torch.nn where they follow each other.
-
-    So K-FAC sees what goes through them. The Transformer races without it.
-    """
-    if task.model is TASKS["shakespeare-transformer"].model:
-        return Network(task.model, seed)
+    """Return the network of a task in layers of torch.nn, so that K-FAC sees what goes through."""
     params, layers = task.model.init(generator(seed, "init")), []
     count, is_code = len(params) // 2, task.loss is bernoulli_cross_entropy
     for place in range(count):
@@ -120,29 +113,35 @@ def _short(value):
     return float(f"{value:.4g}") if value == value else None
 
 
-def main(file):
-    """Let those race that `file` does not hold."""
-    torch.set_num_threads(1)
+def races_of(name, file):
+    """Let those of a task race that its file does not hold."""
     stored = json.loads(file.read_text()) if file.exists() else {"rows": []}
     keys = ("task", "batch_size", "optimizer", "seed", "length")
     done = {tuple(row[key] for key in keys) for row in stored["rows"]}
     before = stored.get("provenance", {}).get("seconds", 0)
     began = time.perf_counter()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for name, sizes in RUNS.items():
-        task, data = TASKS[name], TASKS[name].load()
-        cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
-        for size, optimizer, seed, length in product(sizes, OPTIMIZERS, SEEDS, LENGTHS):
-            key = name, size, optimizer, seed, length
-            if key in done:
-                continue
-            row = raced(task, data, cells[optimizer, size], seed, length)
-            stored["rows"].append(dict(zip(keys, key, strict=True)) | row)
-            seconds = before + time.perf_counter() - began
-            stored["provenance"] = provenance("python -m tools.measure_race", "cpu", seconds)
-            write_record(file, stored)
-            print(f"{seconds:6.0f} s", json.dumps(stored["rows"][-1]), flush=True)
+    task, data = TASKS[name], TASKS[name].load()
+    cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
+    for size, optimizer, seed, length in product(RUNS[name], OPTIMIZERS, SEEDS, LENGTHS):
+        key = name, size, optimizer, seed, length
+        if key in done:
+            continue
+        row = raced(task, data, cells[optimizer, size], seed, length)
+        stored["rows"].append(dict(zip(keys, key, strict=True)) | row)
+        seconds = before + time.perf_counter() - began
+        stored["provenance"] = provenance(f"python -m tools.measure_race {name}", "cpu", seconds)
+        write_record(file, stored)
+        print(f"{seconds:6.0f} s", json.dumps(stored["rows"][-1]), flush=True)
+
+
+def main(tasks, folder):
+    """Let optimizers race on these tasks, or on all."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in tasks or RUNS:
+        races_of(name, folder / f"{name}.json")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
+    tasks = [word for word in sys.argv[1:] if word in RUNS]
+    main(tasks, *[Path(word) for word in sys.argv[1:] if word not in RUNS] or [RACES])
