@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from batchscaling.nqm import SGD, NoisyQuadratic, risk
 from batchscaling.practice import branch
+from batchscaling.practice.branch import _Runs, check_options
+from batchscaling.practice.examples import Examples
 from batchscaling.practice.paired import concluded, judge, lost_share
 from batchscaling.training import batches
 from tools import measure_branch
@@ -238,6 +240,33 @@ def test_a_loader_a_data_set_and_tensors_are_the_same():
         for some in (data, TensorDataset(*data), loader)
     ]
     assert found[0] == found[1] == found[2]
+
+
+class Noisy(torch.utils.data.Dataset):
+    """Examples with noise by a generator of its own."""
+
+    def __init__(self, data):
+        self.data, self.rng = data, np.random.default_rng(0)
+
+    def __len__(self):
+        return len(self.data[0])
+
+    def __getitem__(self, place):
+        noise = torch.tensor(self.rng.standard_normal(5), dtype=torch.float32)
+        return self.data[0][place] + noise, self.data[1][place]
+
+
+def test_numbers_of_a_generator_of_the_data_are_common_to_all_branches():
+    """Without a step all branches end with the same losses, and the generator is as it was."""
+    data = Noisy(awkward(torch.optim.SGD)[1])
+    before, model = data.rng.bit_generator.state, nn.Sequential(nn.Linear(5, 3))
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    options = check_options(factors=(2, 4), steps=2, repeats=3, evaluated=64, seed=0)
+    run = _Runs((model, still, cross_entropy), Examples(data, torch.device("cpu")), 8, options)
+    start, *others = (run.losses(factor) for factor in (0, 1, 2, 4))
+    assert len(set(start)) == 3 and all((other == start).all() for other in others)
+    branch(model, cross_entropy, data, still, batch_size=8, factors=(2,), repeats=3, steps=1)
+    assert data.rng.bit_generator.state == before
 
 
 def test_memory_that_is_short_ends_the_check():

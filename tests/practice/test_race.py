@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_branch import awkward, equal, everything
+from test_branch import Noisy, awkward, equal, everything
 from torch import nn
 from torch.func import grad
 from torch.nn.functional import cross_entropy
@@ -476,20 +476,6 @@ def test_weight_decay_takes_off_as_much_in_the_long_run():
         assert left[0] < 0.3
 
 
-class Augmented(torch.utils.data.Dataset):
-    """Noise by a generator of its own."""
-
-    def __init__(self, data):
-        self.data, self.rng = data, np.random.default_rng(0)
-
-    def __len__(self):
-        return len(self.data[0])
-
-    def __getitem__(self, place):
-        noise = torch.tensor(self.rng.standard_normal(5), dtype=torch.float32)
-        return self.data[0][place] + noise, self.data[1][place]
-
-
 class Growing(nn.Module):
     """A loss that counts its calls in a buffer, and can hardly be lowered."""
 
@@ -507,7 +493,7 @@ def test_all_contenders_have_the_same_examples_and_evaluation_changes_nothing():
     _, data, _ = begun(torch.optim.SGD)
     model = nn.Sequential(nn.Linear(5, 3))
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    noisy = Augmented((data[0][:, :5], data[1]))
+    noisy = Noisy((data[0][:, :5], data[1]))
     found = race(model, cross_entropy, noisy, sgd, batch_size=8, **QUICK)
     starts = [[curve[0] for curve in curves] for curves in found.losses.values()]
     assert starts[1:] == starts[:-1] and len(set(starts[0])) == 3
