@@ -1,7 +1,6 @@
 """The branched check: short runs from one state, with batches of several sizes."""
 
 from contextlib import nullcontext
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,13 +11,13 @@ from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, copied, gradient, is_decoupled, mean_loss
 from batchscaling.practice.losses import check_loss
 from batchscaling.practice.memory import fitting, is_out_of_memory
+from batchscaling.practice.options import OF_RUNS, checked
 from batchscaling.practice.paired import KEPT, LOST, NO_MEMORY, concluded, judge, lost_share
 from batchscaling.practice.predict import half_life, rate_factor
 from batchscaling.practice.states import random_states_kept, seed_all
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
-_MOST = 100_000  # steps and repetitions: more would take weeks, and memory to list them
 _MOMENTS = 4  # batches of the largest size whose squares Adam's average is scaled by
 
 
@@ -148,9 +147,7 @@ def check_options(**options):
     ValueError
         If one is out of its range, or there is none of this name.
     """
-    for name in options:
-        check.one_of("an option of branches", name, _CHECKS)
-    return {name: _CHECKS[name](name, option) for name, option in options.items()}
+    return checked("branches", _CHECKS, options)
 
 
 def _check_factors(name, factors):
@@ -164,15 +161,7 @@ def _check_factors(name, factors):
     return values
 
 
-_CHECKS = {
-    "factors": _check_factors,
-    "steps": partial(check.integer, low=1, high=_MOST),
-    "repeats": partial(check.integer, low=3, high=_MOST),
-    "evaluated": partial(check.integer, low=1),
-    "tolerance": check.positive,
-    "confidence": partial(check.real, low=0, high=1, low_open=True, high_open=True),
-    "seed": partial(check.integer, low=0),
-}
+_CHECKS = OF_RUNS | {"factors": _check_factors}
 
 
 class _Runs:

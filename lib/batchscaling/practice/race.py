@@ -13,6 +13,7 @@ from batchscaling.practice.examples import Examples
 from batchscaling.practice.kept import check_network, copied, gradient, mean_loss
 from batchscaling.practice.losses import check_loss, named
 from batchscaling.practice.memory import fitting
+from batchscaling.practice.options import OF_RUNS, checked
 from batchscaling.practice.states import (
     buffers_kept,
     modules_held,
@@ -22,7 +23,6 @@ from batchscaling.practice.states import (
 from batchscaling.practice.trial import tried
 from batchscaling.training.data import batches
 
-_MOST = 100_000  # steps and repetitions
 _POINTS = 16  # at which losses are taken, fewer in short races
 _STRIDES = 4.0, 2.0  # factors that the search goes on with, one after the other
 _POWERS = {"lr": 1, "damping": 2}  # of these factors, as dampings matter less
@@ -135,19 +135,7 @@ def check_race(**options):
     ValueError
         If one is out of its range, or there is none of this name.
     """
-    for name in options:
-        check.one_of("an option of a race", name, _CHECKS)
-    return {name: _CHECKS[name](name, option) for name, option in options.items()}
-
-
-_CHECKS = {
-    "steps": partial(check.integer, low=1, high=_MOST),
-    "repeats": partial(check.integer, low=3, high=_MOST),
-    "evaluated": partial(check.integer, low=1),
-    "tolerance": check.positive,
-    "confidence": partial(check.real, low=0, high=1, low_open=True, high_open=True),
-    "seed": partial(check.integer, low=0),
-}
+    return checked("a race", OF_RUNS, options)
 
 
 def _best(loss_at, start):
