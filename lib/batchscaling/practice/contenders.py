@@ -44,13 +44,14 @@ def entered(name, model, optimizer, batch_size, hyper):
         Copies of the run's; they are changed.
     batch_size : int
     hyper : dict of str to float
-        ``lr`` of the first group whose rate is not zero, and for K-FAC the ``damping``.
+        ``lr`` of the first group whose rate is not zero; for K-FAC ``damping`` and ``kl_clip``.
 
     Returns
     -------
     torch.optim.Optimizer
     """
-    growth = hyper["lr"] / reference_rate(optimizer)
+    rate = hyper.get("lr", 1 - MOMENTUM)  # Newton's step, in the long run
+    growth = rate / reference_rate(optimizer)
     if is_own(name, optimizer):
         return _restarted(name, optimizer, growth)
     groups = [
@@ -62,11 +63,11 @@ def entered(name, model, optimizer, batch_size, hyper):
         for group in optimizer.param_groups
     ]
     if name == "kfac":
-        new = KFac(model, groups, batch_size, momentum=MOMENTUM, **hyper)
+        new = KFac(model, groups, batch_size, lr=rate, momentum=MOMENTUM, **hyper)
     elif name == "adam":
-        new = torch.optim.AdamW(groups, lr=hyper["lr"], betas=BETAS)
+        new = torch.optim.AdamW(groups, lr=rate, betas=BETAS)
     else:
-        new = torch.optim.SGD(groups, lr=hyper["lr"], momentum=MOMENTUM)
+        new = torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM)
     copy_step_hooks(optimizer, new)
     return new
 
@@ -108,8 +109,8 @@ def beginnings(optimizer):
     """Return for each contender the hyperparameters that the search begins with.
 
     The run's own rate is that of the run. Others move as far as it does, in a first step along the
-    gradients that the parameters hold, momentum taken as if it had lasted. K-FAC begins with
-    Newton's step.
+    gradients that the parameters hold, momentum taken as if it had lasted. K-FAC has the rate of
+    Newton's step, and a clip that decides how far it goes.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def beginnings(optimizer):
         rates = {"momentum": plain * (1 - (momentum or MOMENTUM)), "sgd": plain}
         rates["adam"] = plain * steepest / equal
     found = {name: {"lr": rate} for name, rate in rates.items()}
-    return found | {"kfac": {"lr": 1 - MOMENTUM, "damping": 1.0}}
+    return found | {"kfac": {"damping": 1.0, "kl_clip": 1e-3}}
 
 
 def _decay(name, optimizer, group, growth):

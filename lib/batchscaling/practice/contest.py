@@ -33,8 +33,8 @@ class Race:
         For each contender those of each repetition, a tuple of as many as `steps`. They may be
         infinite or NaN from some step on.
     hyper : dict of str to dict
-        The best hyperparameters of each: ``lr``, of the first group of parameters, and for K-FAC
-        the ``damping``, in units of the mean eigenvalue of the Fisher matrix.
+        The best hyperparameters of each: ``lr``, of the first group of parameters; for K-FAC the
+        ``damping``, in units of the mean eigenvalue of the Fisher matrix, and ``kl_clip``.
     tolerance : float
         The share of its steps that one must save to be worth it.
     confidence : float

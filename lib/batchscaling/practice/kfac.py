@@ -17,16 +17,14 @@ from batchscaling.training.models.taps import (
 )
 from batchscaling.training.optimizers.kfac import EVERY, kfac
 
-_FACTOR_DECAY, _KL_CLIP = 0.95, 1e-3
+_FACTOR_DECAY = 0.95
 
 
 class KFac(torch.optim.Optimizer):
     """K-FAC as an optimizer of torch, of a network that it hooks for as long as it lives.
 
     The Fisher matrix is the empirical one, of the labels of the step's own batch, so it needs no
-    other pass. Every `EVERY` steps the layers are looked at, and the factors inverted. Damping and
-    rate are to be searched; the clip is the usual 0.001, which makes rates work that would diverge
-    while the factors know few batches.
+    other pass. Every `EVERY` steps the layers are looked at, and the factors inverted.
 
     Parameters
     ----------
@@ -41,6 +39,8 @@ class KFac(torch.optim.Optimizer):
     momentum : float
     damping : float
         In units of the mean eigenvalue of the Fisher matrix in the first step.
+    kl_clip : float
+        Bound of lr² g'F⁻¹g for a gradient g: while it binds, the rate is without effect.
 
     Raises
     ------
@@ -48,12 +48,12 @@ class KFac(torch.optim.Optimizer):
         By the first step, if a parameter belongs to no layer that records; it names the parameter.
     """
 
-    def __init__(self, model, groups, batch_size, *, lr, momentum, damping):
+    def __init__(self, model, groups, batch_size, *, lr, momentum, damping, kl_clip):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
         self._group_of = {id(p): group for group in self.param_groups for p in group["params"]}
         self._damping, self._batch_size, self._count = damping, batch_size, 0
-        self._given = {"lr": lr, "momentum": momentum}
-        self._given |= {"factor_decay": _FACTOR_DECAY, "kl_clip": _KL_CLIP}
+        self._given = {"lr": lr, "momentum": momentum, "kl_clip": kl_clip}
+        self._given["factor_decay"] = _FACTOR_DECAY
         self._named = {_named(name): p for name, p in model.named_parameters()}
         trained = {n: p for n, p in self._named.items() if id(p) in self._group_of}
         self._watch = _Watch({name: p for name, p in trained.items() if p.requires_grad})

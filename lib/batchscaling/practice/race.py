@@ -25,8 +25,8 @@ from batchscaling.training.data import batches
 
 _POINTS = 16  # at which losses are taken, fewer in short races
 _STRIDES = 4.0, 2.0  # factors that the search goes on with, one after the other
-_POWERS = {"lr": 1, "damping": 2}  # of these factors, as dampings matter less
-_CALMER = {"lr": -1, "damping": 2}  # powers that go where nothing diverges
+_POWERS = {"lr": 1, "damping": 2, "kl_clip": 2}  # of these factors; a clip is of squares
+_CALMER = {"lr": -1, "damping": 2, "kl_clip": -2}  # powers that go where nothing diverges
 _TRIED = 16  # that the search tries at most, for each hyperparameter
 _TUNED = 2  # repetitions that rates are chosen by
 
@@ -50,11 +50,12 @@ def race(
     Contenders are SGD with and without momentum, Adam, and K-FAC with momentum; in a run of Adam,
     Adam with and without momentum, SGD with it, and K-FAC. K-FAC is left out where a parameter that
     is used is none of a linear layer, a convolution of images, an embedding or a normalisation, and
-    so is any other kind that cannot train the network, or diverges at all rates. Each begins
-    without a past: no averages, no momentum. Its learning rate, and K-FAC's damping, are searched
-    in repetitions of their own, by factors of four and then of two. In other repetitions, which the
-    search has not seen, contenders are compared: by the steps to the same loss, as
-    `contest.steps_saved` describes. The interval does not know of the luck of the search.
+    so is any other kind that cannot train the network, or diverges at all rates.
+
+    Each begins without a past: no averages, no momentum. Its learning rate, and K-FAC's damping and
+    clip, are searched in repetitions of their own, by factors of four and then of two. In other
+    repetitions, which the search has not seen, contenders are compared: by the steps to the same
+    loss, as `contest.steps_saved` describes. The interval does not know of the luck of the search.
 
     A short race favours what is fast at first. Rates that are best after 256 steps are smaller
     than those that are best after thousands, and momentum needs time. So let a race be as long as

@@ -79,8 +79,8 @@ def _layers(advice):
         lines.append("Branches: " + (branches["reason"] or ", ".join(ends)))
     if advice["race"] is not None:
         best = advice["race"]["hyper"].items()
-        rates = ", ".join(f"{_named(name)} {hyper['lr']:.3g}" for name, hyper in best)
-        lines.append(f"Race: {advice['race']['steps'][-1]} steps, with the best rates of {rates}.")
+        found = "; ".join(f"{_named(name)} {_numbers(hyper)}" for name, hyper in best)
+        lines.append(f"Race: {advice['race']['steps'][-1]} steps, with {found}.")
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>What was measured</h2><ul>{items}</ul>"
 
@@ -89,6 +89,10 @@ def _named(contender):
     return {"sgd": "SGD", "adam": "Adam", "kfac": "K-FAC"}.get(
         contender, contender.replace("_", " ")
     )
+
+
+def _numbers(hyper):
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in hyper.items())
 
 
 def _reading(noise, names):
