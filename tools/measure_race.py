@@ -23,7 +23,7 @@ from torch import nn
 from batchscaling.curves import load_results
 from batchscaling.practice import race
 from batchscaling.practice.kept import gradient
-from batchscaling.training import TASKS, batches, bernoulli_cross_entropy
+from batchscaling.training import TASKS, batches
 from batchscaling.training.data.order import generator
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
@@ -35,7 +35,6 @@ RUNS = {
     "fashion-cnn-small": (64, 256, 1024),
     "mnist-cnn-small": (64, 256, 1024),
     "mnist-softmax": (256, 1024, 4096, 16384),
-    "mnist-autoencoder": (256,),
 }
 """Batch sizes of the races on each task."""
 OPTIMIZERS = "heavy_ball", "adam"
@@ -51,18 +50,14 @@ PAIRS = {
 def network(task, seed):
     """Return the network of a task in layers of torch.nn, so that K-FAC sees what goes through."""
     params, layers = task.model.init(generator(seed, "init")), []
-    count, is_code = len(params) // 2, task.loss is bernoulli_cross_entropy
-    for place in range(count):
+    for place in range(len(params) // 2):
         weight = params[f"layer{place}.weight"]
         if weight.ndim == 4:
             layers += [nn.Conv2d(weight.shape[1], len(weight), 5, padding=2), nn.MaxPool2d(2)]
         else:
             layers += [nn.Flatten(), nn.Linear(*weight.shape)]
-        if is_code and place + 1 != count // 2:  # the code is linear
-            layers.append(nn.Tanh())
-        elif not is_code:
-            layers.append(nn.ReLU())
-    built = nn.Sequential(*layers[: -1 if isinstance(layers[-1], nn.ReLU | nn.Tanh) else None])
+        layers.append(nn.ReLU())
+    built = nn.Sequential(*layers[:-1])
     with torch.no_grad():
         for own, value in zip(built.parameters(), params.values(), strict=True):
             own.copy_(value.mT if value.ndim == 2 else value)

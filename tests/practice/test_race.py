@@ -125,6 +125,9 @@ def test_verdicts_are_those_of_the_interval():
     assert found.verdict("a", "b") == "yes" and found.verdict("b", "a") == "no"
     assert found.verdict("b", "b") == "no" and found.saved("b", "b") == (1, 1, 1)
     assert found.verdict("c", "b") == "cannot tell"
+    little = {"a": falling(0.105, 8, 0.001), "b": falling(0.1, 8, 0.001, 1)}
+    assert Race(8, tuple(STEPS), little, {}, 0.1, 0.95).verdict("a", "b") == "no"
+    assert Race(8, tuple(STEPS), little, {}, 0.001, 0.95).verdict("a", "b") == "yes"
     assert found.lowest() == "a" and found.lowest(without=["a"]) in "bc"
     with pytest.raises(ValueError, match=r"^over is 'd'; allowed: one of 'a', 'b', 'c'"):
         found.saved("a", "d")
