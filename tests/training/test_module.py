@@ -102,10 +102,11 @@ def test_rows_of_train_are_the_ordinary_loops():
         np.testing.assert_allclose(results.losses["validation"][row], losses, rtol=2e-5)
 
 
-def test_a_sweep_takes_it_and_finds_steps(monkeypatch):
+@pytest.mark.parametrize("optimizer", ["heavy_ball", "kfac"])
+def test_a_sweep_takes_it_and_finds_steps(monkeypatch, optimizer):
     monkeypatch.setitem(TASKS, "tiny", replace(tiny.TINY, model=from_module(build)))
     small = {"trials": 4, "seeds": 1, "finalists": 2, "final_seeds": 2, "fresh": 3}
-    record = run_cell(Cell("tiny", "heavy_ball", 16, **small))
+    record = run_cell(Cell("tiny", optimizer, 16, **small))
     assert np.isfinite(record["fresh"]["validation"]).all()
 
 
