@@ -34,7 +34,7 @@ RUNS = {
     "digits-mlp": (16, 64, 256, 1024),
     "fashion-cnn-small": (64, 256, 1024),
     "mnist-cnn-small": (64, 256),
-    "mnist-softmax": (256, 1024, 4096, 16384),
+    "mnist-softmax": (1024, 4096),
 }
 """Batch sizes of the races on each task."""
 OPTIMIZERS = "heavy_ball", "adam"
