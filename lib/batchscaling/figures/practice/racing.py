@@ -69,7 +69,10 @@ def races_against_sweeps(found):
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots()
-    ends = np.array([0.4, 8.0])
+    every = np.concatenate(
+        [np.concatenate([swept, raced[:, 0]]) for swept, raced in found.values()]
+    )
+    ends = np.array([every.min() / 1.2, every.max() * 1.2])
     axes.fill_between(ends, ends / 1.5, ends * 1.5, color=GREY, alpha=0.2, linewidth=0,
                       label="within a factor of 1.5")  # fmt: skip
     axes.plot(ends, ends, color=LIMIT, linestyle="--")
