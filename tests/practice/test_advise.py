@@ -439,7 +439,11 @@ WORTH = [
     ("sgd", {"momentum": 0.2, "sgd": 0.1, "adam": 0.2}, ("yes", "no", "cannot tell")),
     ("sgd", {"momentum": 0.1, "sgd": 0.1, "adam": 0.2, "kfac": 0.4}, ("no", "yes", "yes")),
     ("sgd", {"momentum": 0.2, "sgd": 0.1, "adam": 0.1, "kfac": 0.2}, ("yes", "no", "no")),
-    ("adam", {"adam": 0.2, "adam_without_momentum": 0.1, "momentum": 0.1}, ("yes", "yes", "cann")),
+    (
+        "adam",
+        {"adam": 0.2, "adam_without_momentum": 0.1, "momentum": 0.1},
+        ("yes", "yes", "cannot tell"),
+    ),
 ]
 
 
