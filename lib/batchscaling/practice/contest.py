@@ -36,7 +36,7 @@ class Race:
         The best hyperparameters of each: ``lr``, of the first group of parameters; for K-FAC the
         ``damping``, in units of the mean eigenvalue of the Fisher matrix, and ``kl_clip``.
     tolerance : float
-        The share of its steps that one must save to be worth it.
+        A contender is worth it if it divides the steps by more than one plus this.
     confidence : float
         Of the intervals.
     left_out : dict of str to str

@@ -57,9 +57,9 @@ def race(
     repetitions, which the search has not seen, contenders are compared: by the steps to the same
     loss, as `contest.steps_saved` describes. The interval does not know of the luck of the search.
 
-    A short race favours what is fast at first. Rates that are best after 256 steps are smaller
-    than those that are best after thousands, and momentum needs time. So let a race be as long as
-    what is left of the run, if that can be had.
+    A race tells about its own length. Rates that are best over few steps may be too small for many,
+    and momentum needs time. So let a race be as long as what is left of the run, if that can be
+    had.
 
     All optimizers have the same examples in the same order, and are compared on the same ones. All
     runs are of copies, as those of `branch`.
@@ -77,7 +77,7 @@ def race(
         Examples that losses are compared on; they come after those of the race where the data has
         as many.
     tolerance : float
-        The share of its steps that an optimizer must save to be worth it.
+        An optimizer is worth it if it divides the steps by more than one plus this.
     confidence : float
         Of the intervals.
     seed : int
