@@ -332,8 +332,8 @@ def test_chapters_called_by_their_order_are_found(tmp_path):
     [
         ("nqm/01_sgd", "last chapter"),
         ("nqm/01_sgd", "chapters before"),
-        ("practice/04_advice", "next chapter"),
-        ("practice/04_advice", "later part"),
+        ("practice/05_another_optimizer", "next chapter"),
+        ("practice/05_another_optimizer", "later part"),
     ],
 )
 def test_no_chapter_comes_before_the_first_or_after_the_last(name, text, tmp_path):

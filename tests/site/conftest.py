@@ -63,8 +63,9 @@ class Visit:
         self.page.on("requestfailed", lambda request: self.troubles.append(f"lost: {request.url}"))
         self.page.on("response", self._note_response)
         self.page.goto(f"{address}/{path}", wait_until="networkidle")
-        # A theme that fades in would be measured half-way, on a busy machine.
-        self.page.add_style_tag(content="* {transition: none !important}")
+        # What fades in would be measured half-way: a theme, or a cell that is opened.
+        still = "* {transition: none !important; animation: none !important}"
+        self.page.add_style_tag(content=still)
 
     def __enter__(self):
         return self

@@ -115,7 +115,7 @@ def test_a_sweep_that_is_stopped_loses_only_cells_in_flight(
     # What was being written may have become complete, and nothing else.
     assert held <= len(done(tmp_path)) <= held + 1
     if kill == signal.SIGINT:
-        assert process.returncode == 130
+        assert process.returncode == 130, err
         assert err.splitlines()[-1].startswith("batchscaling: interrupted;")
         assert "Traceback" not in out + err
         assert "resource_tracker" not in err

@@ -161,7 +161,7 @@ def _check_factors(name, factors):
     return values
 
 
-_CHECKS = OF_RUNS | {"factors": _check_factors}
+_CHECKS = {"factors": _check_factors, **OF_RUNS}
 
 
 class _Runs:
