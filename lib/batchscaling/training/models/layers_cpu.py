@@ -22,7 +22,11 @@ five times.
 
 NARROW = 32
 """On a CPU, a product with ten columns takes up to four times as long as one with ten rows: below
-this, it is worth turning the result."""
+this, it is worth turning the result.
+
+A compiled step of the digits MLP takes a fifth less time so on a processor of AMD, but 4 % more on
+one of Intel.
+"""
 
 
 def product(inputs, weight):
@@ -37,8 +41,11 @@ def product(inputs, weight):
     -------
     torch.Tensor, shape (..., outputs)
     """
-    if inputs.device.type != "cpu" or inputs.ndim != 2 or torch.compiler.is_compiling():
+    if inputs.device.type != "cpu" or inputs.ndim != 2:
         return inputs @ weight
+    if torch.compiler.is_compiling():  # a compiled program has one layout without our help
+        narrow = weight.shape[-1] < NARROW
+        return (weight.mT @ inputs.mT).mT if narrow else inputs @ weight
     return _Product.apply(*_cast(inputs, weight), None)
 
 
