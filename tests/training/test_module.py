@@ -61,6 +61,22 @@ class Twice(nn.Module):
         return self.last(self.again(hidden) * self.same)
 
 
+class Shifted(nn.Module):
+    """A network with buffers: a shift, places, and the statistics of a normalisation."""
+
+    def __init__(self, shift=0.5):
+        super().__init__()
+        self.register_buffer("shift", torch.as_tensor(shift))
+        self.register_buffer("order", torch.arange(tiny.FEATURES).flip(0), persistent=False)
+        self.register_buffer("nothing", None)
+        self.first, self.last = build()[0], nn.Linear(8, tiny.CLASSES)
+        self.norm = nn.BatchNorm1d(8).eval()
+        self.norm.running_mean.fill_(0.3)
+
+    def forward(self, inputs):
+        return self.last(torch.tanh(self.norm(self.first(inputs[..., self.order] + self.shift))))
+
+
 def ordinary(build, data, seed, lr, momentum):
     """Return the validation losses of the ordinary loop, and the module."""
     before = torch.get_rng_state()
@@ -84,7 +100,9 @@ def ordinary(build, data, seed, lr, momentum):
     return torch.stack(losses).numpy(), module
 
 
-def test_rows_of_train_are_the_ordinary_loops():
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("build", [build, Shifted], ids=["plain", "with buffers"])
+def test_rows_of_train_are_the_ordinary_loops(build, compiled):
     data = tiny.load()
     trials = grid(seeds=[0, 7], lr=[0.05, 0.4], momentum=[0.0, 0.9])
     results = train(
@@ -95,6 +113,7 @@ def test_rows_of_train_are_the_ordinary_loops():
         batch_size=BATCH,
         max_steps=STEPS,
         evaluate_at=range(STEPS + 1),
+        compiled=compiled,
     )
     for row, seed in enumerate(trials.seeds.tolist()):
         lr, momentum = trials.hyper["lr"][row], trials.hyper["momentum"][row]
@@ -102,8 +121,10 @@ def test_rows_of_train_are_the_ordinary_loops():
         np.testing.assert_allclose(results.losses["validation"][row], losses, rtol=2e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["heavy_ball", "kfac"])
-def test_a_sweep_takes_it_and_finds_steps(monkeypatch, optimizer):
+@pytest.mark.parametrize(
+    ("build", "optimizer"), [(build, "heavy_ball"), (build, "kfac"), (Shifted, "kfac")]
+)
+def test_a_sweep_takes_it_and_finds_steps(monkeypatch, build, optimizer):
     monkeypatch.setitem(TASKS, "tiny", replace(tiny.TINY, model=from_module(build)))
     small = {"trials": 4, "seeds": 1, "finalists": 2, "final_seeds": 2, "fresh": 3}
     record = run_cell(Cell("tiny", optimizer, 16, **small))
@@ -201,6 +222,16 @@ def frozen_whole():
     return nn.Linear(2, 2).requires_grad_(False)
 
 
+def counting(module, outputs):
+    module.count += 1
+    return outputs
+
+
+def remembering(module, outputs):
+    module.count = 0.9 * module.count + outputs.mean().detach()
+    return outputs
+
+
 ONE = build()
 BAD = {
     "no function": (3, "build is 3"),
@@ -209,14 +240,16 @@ BAD = {
     "arguments": (lambda width: nn.Linear(width, 2), "such as lambda: nn.Linear(3, 2)"),
     "no module": (lambda: 3, "build is 'of a int'"),
     "one module": (lambda: ONE, "build is 'of one module again"),
-    "batch norm": (
-        lambda: nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)),
-        "batch nor",
+    "batch norm": (lambda: nn.Sequential(nn.BatchNorm1d(3)), "statistics of a batch, '0'"),
+    "batch norm without statistics of its own": (
+        lambda: nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)).eval(),
+        "statistics of a batch, '0'",
     ),
-    "buffers": (
-        lambda: nn.InstanceNorm1d(3, track_running_stats=True),
-        "the buffer 'running_mean'",
+    "running statistics": (
+        lambda: nn.Sequential(nn.InstanceNorm1d(3, affine=True, track_running_stats=True)),
+        "statistics of a batch, '0'",
     ),
+    "random buffers": (lambda: Shifted(torch.randn(tiny.FEATURES)), "not trained: shift"),
     "dropout": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()), "random layer, '1'"),
     "rrelu": (lambda: nn.Sequential(nn.Linear(2, 2), nn.RReLU()), "random layer, '1'"),
     "double": (lambda: nn.Linear(2, 2).double(), "'weight' torch.float64"),
@@ -239,14 +272,20 @@ class Forward(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.dense, self.function = nn.Linear(tiny.FEATURES, tiny.CLASSES), function
+        self.register_buffer("count", torch.zeros(()))
 
     def forward(self, inputs):
-        return self.function(self.dense(inputs))
+        return self.function(self, self.dense(inputs))
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
-    [(lambda x: (x, x), "returns a tuple"), (lambda x: dropout(x), "forward draws random numbers")],
+    [
+        (lambda module, x: (x, x), "returns a tuple"),
+        (lambda module, x: dropout(x), "forward draws random numbers"),
+        (counting, "forward changes its buffer 'count'"),
+        (remembering, "forward changes its buffer 'count'"),
+    ],
 )
 def test_what_only_forward_shows_is_refused_before_training(function, message):
     model = from_module(lambda: Forward(function))

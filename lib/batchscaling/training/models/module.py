@@ -1,6 +1,7 @@
 """A network of one's own: an ordinary ``torch.nn.Module`` as a `Model`."""
 
 import inspect
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from batchscaling.training.models.base import Model
 from batchscaling.training.models.module_taps import recording
 
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
-_MEETING = (nn.modules.batchnorm._BatchNorm,)
+_NORMALISING = nn.modules.batchnorm._NormBase
 
 
 @undisturbed
@@ -22,7 +23,9 @@ def from_module(build):
 
     Each trial has initial parameters of its own: `build` is called once for each, while torch
     draws its random numbers from the trial's seed. Parameters that are shared within the module
-    stay shared. Parameters that do not require gradients stay as they are.
+    stay shared. Parameters that do not require gradients stay as they are, and so do buffers, such
+    as the positions of a Transformer or the statistics of batch normalisation in the mode of
+    ``module.eval()``.
 
     Parameters
     ----------
@@ -43,8 +46,9 @@ def from_module(build):
     ------
     ValueError
         If `build` returns something else than a new module whose parameters are float32 and
-        depend on torch's random numbers only, or a module with buffers, batch normalisation or
-        random layers. Where only `forward` shows it, `Model.apply` raises the error.
+        depend on torch's random numbers only, or a module with random layers, or with layers that
+        take statistics of a batch, as batch normalisation does in training. Where only `forward`
+        shows it, as that it changes a buffer, `Model.apply` raises the error.
 
     Examples
     --------
@@ -56,9 +60,9 @@ def from_module(build):
     module, again, other = (_built(build, _generator(seed)) for seed in (0, 0, 1))
     _check_layers(module)
     _check_new(module, again)
-    frozen = _frozen(module, other)
-    names = {id(p): name for name, p in module.named_parameters()}
-    name_at = {place: names[id(p)] for place, p in places(module)}
+    fixed = _fixed(module, other)
+    names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
+    name_at = {place: names[id(t)] for place, t in places(module)}
 
     @undisturbed
     def init(rng):
@@ -66,17 +70,13 @@ def from_module(build):
 
     def apply(params, inputs):
         like = next(iter(params.values()))
-        given = params | {name: p.to(like) for name, p in frozen.items()}
+        given = params | {name: _beside(t, like) for name, t in fixed.items()}
         tensors = {place: given[name] for place, name in name_at.items()}
-        before = None if torch.compiler.is_compiling() else torch.random.get_rng_state()
-        with recording(module, name_at, params):
+        with recording(module, name_at, params), _only_outputs(module, tensors):
             outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
         if not isinstance(outputs, torch.Tensor):
             kind = type(outputs).__name__
             check.reject("build", f"of a module that returns a {kind}", "one that returns a tensor")
-        if before is not None and not torch.equal(torch.random.get_rng_state(), before):
-            allowed = "one without, such as in the mode of module.eval()"
-            check.reject("build", "of a module whose forward draws random numbers", allowed)
         return outputs
 
     return Model(init, apply)
@@ -125,6 +125,41 @@ def _built(build, rng):
     return module
 
 
+def _beside(tensor, like):
+    """Return a tensor on the device, and if it has floating numbers in the type, of another."""
+    return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
+
+
+@contextmanager
+def _only_outputs(module, tensors):
+    """Refuse a forward, with these tensors at their places, that leaves more than its outputs.
+
+    That is random numbers drawn and buffers changed. A program that is being compiled shows
+    neither.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
+    drawn = torch.random.get_rng_state()
+    versions = {place: tensor._version for place, tensor in tensors.items()}
+    allowed = "one without, such as in the mode of module.eval()"
+
+    def look(*_):
+        for place, buffer in module.named_buffers(remove_duplicate=False):
+            given = tensors.get(place)
+            if buffer is not given or buffer._version != versions[place]:
+                found = f"of a module whose forward changes its buffer {place!r}"
+                check.reject("build", found, allowed)
+
+    hook = module.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not torch.equal(torch.random.get_rng_state(), drawn):
+        check.reject("build", "of a module whose forward draws random numbers", allowed)
+
+
 def _trained(module):
     return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
@@ -132,20 +167,26 @@ def _trained(module):
 def _check_layers(module):
     """Check that each example has outputs of its own, which only its inputs decide."""
     for name, layer in module.named_modules():
-        if isinstance(layer, _MEETING):
-            found = f"of a module with batch normalisation, {name!r}"
-            check.reject("build", found, "layers in which examples do not meet")
+        if isinstance(layer, _NORMALISING) and _takes_statistics(layer):
+            found = f"of a module with a layer that takes statistics of a batch, {name!r}"
+            check.reject("build", found, "layers in which examples do not meet, or module.eval()")
         if isinstance(layer, _RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
             allowed = "no random layer, or module.eval()"
             check.reject("build", f"of a module with a random layer, {name!r}", allowed)
-    for name, _ in module.named_buffers():
-        check.reject("build", f"of a module with the buffer {name!r}", "parameters only")
     for name, p in module.named_parameters():
         if is_lazy(p) or p.dtype != torch.float32:
             kind = "without a shape yet" if is_lazy(p) else str(p.dtype)
             check.reject("build", f"of a module with {name!r} {kind}", "torch.float32")
     if not _trained(module):
         check.reject("build", "of a module without parameters to train", "at least one")
+
+
+def _takes_statistics(layer):
+    """Return whether a layer takes statistics of a batch, or follows those that it sees."""
+    stored = layer.running_mean is not None
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return layer.training or not stored
+    return layer.training and stored
 
 
 def _check_new(module, again):
@@ -156,16 +197,17 @@ def _check_new(module, again):
         check.reject("build", found, "random numbers of torch only")
 
 
-def _frozen(module, other):
-    """Return the parameters that are not trained; `other` is of another seed."""
-    frozen, elsewhere = (
+def _fixed(module, other):
+    """Return buffers, and parameters that are not trained; `other` is of another seed."""
+    fixed, elsewhere = (
         {name: p.detach() for name, p in each.named_parameters() if not p.requires_grad}
+        | {name: buffer.detach() for name, buffer in each.named_buffers()}
         for each in (module, other)
     )
-    if not _equal(frozen, elsewhere):
-        found = f"of a module with random parameters that are not trained: {', '.join(frozen)}"
-        check.reject("build", found, "such parameters only if they are the same for every seed")
-    return frozen
+    if not _equal(fixed, elsewhere):
+        found = f"of a module with random tensors that are not trained: {', '.join(fixed)}"
+        check.reject("build", found, "such tensors only if they are the same for every seed")
+    return fixed
 
 
 def _equal(some, others):
