@@ -17,7 +17,6 @@ import time
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -30,6 +29,7 @@ from batchscaling.training import TASKS, batches
 from batchscaling.training.data.order import generator
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
+from tools.growing import short
 
 FOLDER = Path(__file__).parents[1] / "data" / "practice"
 RUNS = {
@@ -98,13 +98,9 @@ def asked(task, data, cell, seed):
 def kept(reading):
     """Return what the file keeps of a reading."""
     names = ("batch_size", "low", "high", "trace", "signal")
-    found = {name: _short(getattr(reading, name)) for name in names}
+    found = {name: short(getattr(reading, name)) for name in names}
     found["noise_scale"] = found.pop("batch_size")
     return {**found, "reason": reading.reason, "probed": reading.measured, "taken": reading.taken}
-
-
-def _short(value):
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def main(name, file):

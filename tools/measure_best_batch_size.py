@@ -8,14 +8,12 @@ Each cell (a setting, a batch size, a split of the data) is stored when it is do
 the command goes on where it ended. It takes about half an hour of one core.
 """
 
-import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from batchscaling.training import grid, heavy_ball, mlp, mnist, train
-from batchscaling.training.provenance import provenance
+from tools.growing import fill
 
 FILE = Path(__file__).parents[1] / "data" / "noise" / "best_batch_size.json"
 SIZES = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -33,15 +31,16 @@ SETTINGS += [(0.05, momentum, 1000) for momentum in (0.5, 0.75, 0.875)]
 
 
 def cells():
-    """Yield (split, lr, momentum, examples, batch size), one split after the other."""
+    """Yield what identifies each cell, one split after the other."""
     for split in SPLITS:
         for lr, momentum, examples in SETTINGS:
             for size in SIZES:
                 if lr / (1 - momentum) / size <= NOISIEST:
-                    yield split, lr, momentum, examples, size
+                    cell = {"split": split, "lr": lr, "momentum": momentum}
+                    yield {**cell, "examples": examples, "batch_size": size}
 
 
-def measure(split, lr, momentum, examples, size):
+def measure(split, lr, momentum, examples, batch_size):
     """Train all seeds of one cell, and return what the file keeps of it."""
     data = mnist(size=PIXELS, examples=examples, validation=VALIDATION, seed=split)
     flat = {name: getattr(data, name).flatten(1) for name in ("train_inputs", "validation_inputs")}
@@ -50,17 +49,12 @@ def measure(split, lr, momentum, examples, size):
         mlp([PIXELS**2, HIDDEN, 10]),
         heavy_ball,
         grid(SEEDS, lr=lr, momentum=momentum),
-        batch_size=size,
+        batch_size=batch_size,
         max_steps=STEPS,
         measures=("validation", "training"),
         spacing=1.0,
     )
     return {
-        "split": split,
-        "lr": lr,
-        "momentum": momentum,
-        "examples": examples,
-        "batch_size": size,
         "steps": result.steps[-KEPT:].tolist(),
         "accuracy": result.accuracy[:, -KEPT:].round(4).tolist(),
         "loss": result.loss[:, -KEPT:].round(4).tolist(),
@@ -70,25 +64,8 @@ def measure(split, lr, momentum, examples, size):
 
 def main(file):
     """Measure the cells that `file` does not hold."""
-    stored = json.loads(file.read_text()) if file.exists() else {"cells": []}
-    keys = ("split", "lr", "momentum", "examples", "batch_size")
-    done = {tuple(cell[key] for key in keys) for cell in stored["cells"]}
-    before = stored.get("provenance", {}).get("seconds", 0)
-    start = time.perf_counter()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for cell in cells():
-        if cell in done:
-            continue
-        stored["cells"].append(measure(*cell))
-        seconds = before + time.perf_counter() - start
-        origin = provenance("python -m tools.measure_best_batch_size", "cpu", seconds)
-        task = {"pixels": PIXELS, "hidden": HIDDEN, "validation": VALIDATION, "seeds": len(SEEDS)}
-        lines = ",\n".join(json.dumps(done) for done in stored["cells"])
-        head = json.dumps({"provenance": origin, "task": task}, indent=1)[:-2]
-        partial = file.with_suffix(".part")
-        partial.write_text(f'{head},\n "cells": [\n{lines}\n]}}\n')
-        partial.replace(file)
-        print(f"{seconds:6.0f} s", *cell, flush=True)
+    task = {"pixels": PIXELS, "hidden": HIDDEN, "validation": VALIDATION, "seeds": len(SEEDS)}
+    fill(file, "cells", cells(), measure, "python -m tools.measure_best_batch_size", task=task)
 
 
 if __name__ == "__main__":

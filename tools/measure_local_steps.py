@@ -10,16 +10,13 @@ Each cell is stored when it is done; called again, the command goes on where it 
 quarter of an hour of one core.
 """
 
-import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 from batchscaling.training import TASKS, grid, local_steps, sgd, summarise, train
-from batchscaling.training.files import write_record
-from batchscaling.training.provenance import provenance
+from tools.growing import fill
 
 FILE = Path(__file__).parents[1] / "data" / "extrapolation" / "local_steps.json"
 WORKERS, EVERY = (4, 16), (1, 4, 16)
@@ -29,12 +26,12 @@ SEARCH, FRESH = range(3), range(100, 120)  # seeds
 TARGET, SPACING, PATIENCE = 0.2, 0.02, 3.0
 
 
-def measure(workers, every, size):
+def measure(workers, every, batch_size):
     """Return what the file keeps of a cell."""
     task = TASKS["digits-mlp"]
     options = {
-        "batch_size": size,
-        "max_steps": task.max_steps(size),
+        "batch_size": batch_size,
+        "max_steps": task.max_steps(batch_size),
         "target": TARGET,
         "exchange": local_steps(workers, every),
         "spacing": SPACING,
@@ -50,9 +47,6 @@ def measure(workers, every, size):
             break
     fresh = train(data, task.model, sgd, grid(FRESH, lr=rate), **options)
     return {
-        "workers": workers,
-        "every": every,
-        "batch_size": size,
         "search": [int(s) if np.isfinite(s) else None for s in found.median],
         "lr": rate,
         "at_border": bool(found.at_border["lr"]),
@@ -62,22 +56,14 @@ def measure(workers, every, size):
 
 def main(file):
     """Measure the cells that `file` does not hold."""
-    stored = json.loads(file.read_text()) if file.exists() else {"cells": []}
-    stored["cells"] = [cell for cell in stored["cells"] if not cell["at_border"]]
-    done = {(c["workers"], c["every"], c["batch_size"]) for c in stored["cells"]}
-    before = stored.get("provenance", {}).get("seconds", 0)
-    start = time.perf_counter()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cells = [(k, every, size) for k in WORKERS for size in SIZES for every in EVERY]
-    for cell in cells:
-        if cell in done:
-            continue
-        stored["cells"].append(measure(*cell))
-        seconds = before + time.perf_counter() - start
-        origin = provenance("python -m tools.measure_local_steps", "cpu", seconds)
-        task = {"task": "digits-mlp", "target": TARGET, "rates": RATES.tolist()}
-        write_record(file, {"provenance": origin, "task": task, "cells": stored["cells"]})
-        print(f"{seconds:6.0f} s", *cell, stored["cells"][-1]["lr"], flush=True)
+    cells = (
+        {"workers": workers, "every": every, "batch_size": size}
+        for workers in WORKERS
+        for size in SIZES
+        for every in EVERY
+    )
+    task = {"task": "digits-mlp", "target": TARGET, "rates": RATES.tolist()}
+    fill(file, "cells", cells, measure, "python -m tools.measure_local_steps", task=task)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ There is a file for each task. Each race is stored when it is done; called again
 on where it ended. It takes about an hour of one core.
 """
 
-import json
 import sys
-import time
 from itertools import product
 from pathlib import Path
 
@@ -25,8 +23,7 @@ from batchscaling.practice import race
 from batchscaling.practice.kept import gradient
 from batchscaling.training import TASKS, batches
 from batchscaling.training.data.order import generator
-from batchscaling.training.files import write_record
-from batchscaling.training.provenance import provenance
+from tools.growing import fill, short
 from tools.measure_advice import FOLDER, optimizer_of
 
 RACES = FOLDER / "race"
@@ -88,51 +85,44 @@ def raced(task, data, cell, seed, length):
     options = {"batch_size": cell.batch_size, "steps": steps, "seed": seed}
     found = race(model, loss_of(task), pair, optimizer, **options)
     pairs = {
-        f"{one} over {other}": [*map(_short, found.saved(one, other)), found.verdict(one, other)]
+        f"{one} over {other}": [*numbers(found.saved(one, other)), found.verdict(one, other)]
         for one, other in PAIRS[cell.optimizer]
         if one in found.losses
     }
     hyper = {
-        name: {key: _short(value) for key, value in best.items()}
+        name: dict(zip(best, numbers(best.values()), strict=True))
         for name, best in found.hyper.items()
     }
     cost = found.examples / cell.batch_size / _steps(cell)
-    return {"steps": steps, "saved": pairs, "hyper": hyper, "cost": _short(cost)}
+    return {"steps": steps, "saved": pairs, "hyper": hyper, "cost": short(cost, 4)}
+
+
+def numbers(values):
+    """Return what the file keeps of numbers."""
+    return [short(value, 4) for value in values]
 
 
 def _steps(cell):
     return int(cell.interval()[1])
 
 
-def _short(value):
-    return float(f"{value:.4g}") if value == value else None
-
-
 def races_of(name, file):
     """Let those of a task race that its file does not hold."""
-    stored = json.loads(file.read_text()) if file.exists() else {"rows": []}
-    keys = ("task", "batch_size", "optimizer", "seed", "length")
-    done = {tuple(row[key] for key in keys) for row in stored["rows"]}
-    before = stored.get("provenance", {}).get("seconds", 0)
-    began = time.perf_counter()
     task, data = TASKS[name], TASKS[name].load()
-    cells = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
-    for size, optimizer, seed, length in product(RUNS[name], OPTIMIZERS, SEEDS, LENGTHS):
-        key = name, size, optimizer, seed, length
-        if key in done:
-            continue
-        row = raced(task, data, cells[optimizer, size], seed, length)
-        stored["rows"].append(dict(zip(keys, key, strict=True)) | row)
-        seconds = before + time.perf_counter() - began
-        stored["provenance"] = provenance(f"python -m tools.measure_race {name}", "cpu", seconds)
-        write_record(file, stored)
-        print(f"{seconds:6.0f} s", json.dumps(stored["rows"][-1]), flush=True)
+    stored = {(cell.optimizer, cell.batch_size): cell for cell in load_results(task=name)}
+
+    def measure(batch_size, optimizer, seed, length, **_):
+        return raced(task, data, stored[optimizer, batch_size], seed, length)
+
+    keys = ("task", "batch_size", "optimizer", "seed", "length")
+    races = product([name], RUNS[name], OPTIMIZERS, SEEDS, LENGTHS)
+    cells = (dict(zip(keys, race, strict=True)) for race in races)
+    fill(file, "rows", cells, measure, f"python -m tools.measure_race {name}")
 
 
 def main(tasks, folder):
     """Let optimizers race on these tasks, or on all."""
     torch.set_num_threads(1)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in tasks or RUNS:
         races_of(name, folder / f"{name}.json")
 
