@@ -387,7 +387,22 @@ def test_generators_of_a_model_are_repeated_and_put_back(kind):
     assert abs(trace.mean() - 200) < 4 * trace.std() / 40**0.5
 
 
-def test_hooks_of_gradients_and_steps_act_on_copies():
+def hooks_of(param):
+    return sum(len(h or ()) for h in (param._backward_hooks, param._post_accumulate_grad_hooks))
+
+
+def halve(param):
+    param.grad /= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook"),
+    [
+        ("register_hook", lambda grad: grad / 2),
+        ("register_post_accumulate_grad_hook", halve),
+    ],
+)
+def test_hooks_of_gradients_and_steps_act_on_copies(kind, hook):
     model, data, sgd = plain()
     meter = NoiseMeter(model)  # its hooks stay its own
     options = {"batch_size": 8, **QUICK}
@@ -396,14 +411,15 @@ def test_hooks_of_gradients_and_steps_act_on_copies():
     sgd.register_step_pre_hook(lambda *_: seen.append("before"))
     sgd.register_step_post_hook(lambda *_: seen.append("after"))
     for param in model.parameters():
-        param.register_hook(lambda grad: grad / 2)
+        getattr(param, kind)(hook)
     halved = branch(model, cross_entropy, data, sgd, **options)
     new, *_ = copied(model, sgd, None)
-    assert [len(param._backward_hooks) for param in new.parameters()] == [1] * 4
-    assert [len(param._backward_hooks) for param in model.parameters()] == [2] * 4
+    assert [hooks_of(param) for param in new.parameters()] == [1] * 4
+    assert [hooks_of(param) for param in model.parameters()] == [3] * 4  # two of them the meter's
     meter.step(8)
     for param in model.parameters():
         param._backward_hooks.clear()
+        (param._post_accumulate_grad_hooks or {}).clear()
     slower = torch.optim.SGD(model.parameters(), lr=0.025)
     assert branch(model, cross_entropy, data, slower, **options).lost == halved.lost != usual.lost
     assert seen.count("before") == seen.count("after") > 10

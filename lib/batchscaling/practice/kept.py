@@ -151,9 +151,13 @@ def _copy_attributes(optimizer, new, memo):
 def _copy_hooks(model, optimizer, new, new_optimizer):
     """Let copies have the hooks that change gradients, which deepcopy drops."""
     for param, copied_param in zip(model.parameters(), new.parameters(), strict=True):
-        for hook in (param._backward_hooks or {}).values():
-            if not is_of_meter(hook):
-                copied_param.register_hook(hook)
+        for own, register in (
+            (param._backward_hooks, copied_param.register_hook),
+            (param._post_accumulate_grad_hooks, copied_param.register_post_accumulate_grad_hook),
+        ):
+            for hook in (own or {}).values():
+                if not is_of_meter(hook):
+                    register(hook)
     copy_step_hooks(optimizer, new_optimizer)
 
 

@@ -45,7 +45,8 @@ class KFac(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        By the first step, if a parameter belongs to no layer that records; it names the parameter.
+        If the model is compiled, or a hook may change the gradient of a parameter; and by the first
+        step, if a parameter belongs to no layer that records; it names the parameter.
     """
 
     def __init__(self, model, groups, batch_size, *, lr, momentum, damping, kl_clip):
@@ -54,10 +55,11 @@ class KFac(torch.optim.Optimizer):
         self._damping, self._batch_size, self._count = damping, batch_size, 0
         self._given = {"lr": lr, "momentum": momentum, "kl_clip": kl_clip}
         self._given["factor_decay"] = _FACTOR_DECAY
-        self._named = {_named(name): p for name, p in model.named_parameters()}
-        trained = {n: p for n, p in self._named.items() if id(p) in self._group_of}
+        _check_seen(model)
+        named = {_named(name): p for name, p in model.named_parameters()}
+        trained = {name: p for name, p in named.items() if id(p) in self._group_of}
         self._watch = _Watch({name: p for name, p in trained.items() if p.requires_grad})
-        names = {id(p): name for name, p in self._named.items()}
+        names = {id(p): name for name, p in named.items()}
         name_at = {_named(place): names[id(t)] for place, t in places(model) if id(t) in names}
         self._hooks = ExitStack()  # which would take them off when it goes
         self._hooks.enter_context(recording(model, name_at, self._watch))
@@ -105,6 +107,16 @@ class KFac(torch.optim.Optimizer):
             check.reject("model", found, "one that uses the same layers in each step, for K-FAC")
         (look,) = kfac.looks
         self._pure = look.fold(moments, self._pure, self._hyper)
+
+
+def _check_seen(model):
+    """Check that layers show what goes through them, and that gradients are what they say."""
+    if any(hasattr(layer, "_orig_mod") for layer in model.modules()):
+        check.reject("model", "one compiled by torch.compile", "one that is not, for K-FAC")
+    for name, p in model.named_parameters():
+        if p._backward_hooks or p._post_accumulate_grad_hooks:
+            found = f"one with a hook on the gradient of {name!r}"
+            check.reject("model", found, "one without, for K-FAC")
 
 
 def _named(name):
