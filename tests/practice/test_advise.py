@@ -274,7 +274,8 @@ def test_momentum_is_worth_it_above_the_noise_scale_only(used, word):
     assert advice.worth()["momentum"].startswith("cannot tell")
     object.__setattr__(advice, "noise", NOISE)
     assert advice.worth()["momentum"].startswith(word)
-    assert advice.worth()["kfac"].startswith(word)
+    # Below the noise scale K-FAC saves steps on digits, so the scale does not tell.
+    assert advice.worth()["kfac"].startswith("cannot tell" if word == "no" else word)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])

@@ -222,6 +222,9 @@ def frozen_whole():
     return nn.Linear(2, 2).requires_grad_(False)
 
 
+LSTM = nn.LSTM(tiny.CLASSES, 2)
+
+
 def counting(module, outputs):
     module.count += 1
     return outputs
@@ -285,6 +288,7 @@ class Forward(nn.Module):
         (lambda module, x: dropout(x), "forward draws random numbers"),
         (counting, "forward changes its buffer 'count'"),
         (remembering, "forward changes its buffer 'count'"),
+        (lambda module, x: LSTM(x[None])[0][0][..., :1].expand_as(x), "vmap cannot take"),
     ],
 )
 def test_what_only_forward_shows_is_refused_before_training(function, message):

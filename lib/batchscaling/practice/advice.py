@@ -312,8 +312,9 @@ def _worth(scales, batch_size, method, gain):
     own = "you use Adam; compare with SGD" if method == "adam" else "you use SGD; compare with Adam"
     adam = f"cannot tell from the noise scale: {own} by short sweeps, at this batch size"
     if batch_size <= low:
-        small = f"no: noise limits steps here ({where}); chapters nqm/02 and networks/03 and 04"
-        return {"momentum": small, "adam": adam, "kfac": small}
+        small = f"no: noise limits steps here ({where}); chapters nqm/02 and networks/03"
+        kfac = "cannot tell from the noise scale: K-FAC may save steps at small batches, too"
+        return {"momentum": small, "adam": adam, "kfac": f"{kfac} ({where}); chapter networks/04"}
     if batch_size >= high:
         large = f"try it: curvature limits steps here ({where}); chapters "
         return {

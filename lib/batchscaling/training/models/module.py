@@ -72,7 +72,7 @@ def from_module(build):
         like = next(iter(params.values()))
         given = params | {name: _beside(t, like) for name, t in fixed.items()}
         tensors = {place: given[name] for place, name in name_at.items()}
-        with recording(module, name_at, params), _only_outputs(module, tensors):
+        with _together(), recording(module, name_at, params), _only_outputs(module, tensors):
             outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
         if not isinstance(outputs, torch.Tensor):
             kind = type(outputs).__name__
@@ -128,6 +128,18 @@ def _built(build, rng):
 def _beside(tensor, like):
     """Return a tensor on the device, and if it has floating numbers in the type, of another."""
     return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
+
+
+@contextmanager
+def _together():
+    """Let an error that says that rows cannot be computed together name what is wrong."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Batching rule not implemented" not in str(error):
+            raise
+        found = f"of a module that torch.func.vmap cannot take ({error})"
+        check.reject("build", found, "layers that it can take; recurrent layers of torch are none")
 
 
 @contextmanager
