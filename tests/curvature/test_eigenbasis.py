@@ -255,6 +255,8 @@ BAD = {
 }
 BAD_FACTORS = {
     "missing": {"layer0": FACTORS["layer0"]},
+    "a list": [FACTORS["layer0"]],
+    "numbers": {"layer0": 3.0},
     "unknown": {**FACTORS, "layer7": FACTORS["layer0"]},
     "swapped": dict(zip(FACTORS, reversed(FACTORS.values()), strict=True)),
     "mixed": {**FACTORS, "layer1": Diagonal(torch.ones(5))},

@@ -15,6 +15,7 @@ from torch.func import jacrev
 from torch.nn.functional import cross_entropy, mse_loss
 
 from batchscaling.curvature import (
+    fisher_matrix,
     fisher_product,
     gauss_newton_product,
     gauss_newton_product_of,
@@ -214,6 +215,46 @@ def test_a_set_default_dtype_and_no_grad_change_nothing():
     assert np.array_equal(found, expected)
 
 
+class Stopped(nn.Module):
+    """A network through which some gradients are stopped, in two ways of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(7, 4, padding_idx=2)
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, words):
+        hidden = self.first(self.words(words).mean(1))
+        with torch.no_grad():
+            scale = hidden.norm(dim=-1, keepdim=True)
+        return self.last(hidden / scale)
+
+
+@pytest.mark.parametrize("fisher", ["exact", "empirical"])
+def test_products_are_of_the_gradients_that_training_has(fisher):
+    model = from_module(Stopped)
+    params = {n: p.double() for n, p in model.init(torch.Generator().manual_seed(0)).items()}
+    words, labels = integers(7, EXAMPLES, 6), integers(3, EXAMPLES)
+    words[:, 0] = 2
+    product, dim = fisher_product(model, params, words, labels, fisher=fisher)
+    found, expected = (
+        product(np.eye(dim)),
+        fisher_matrix(model, params, words, labels, fisher=fisher),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+    assert np.abs(expected).max() > 0.01 and not expected[8:12].any()  # the word that pads
+
+
+def test_parameters_that_a_forward_changes_stay_those_of_the_caller():
+    model = from_module(
+        lambda: nn.Sequential(nn.Embedding(7, 4, max_norm=0.5), nn.Flatten(), own())
+    )
+    params = model.init(torch.Generator().manual_seed(0))
+    before = {name: p.clone() for name, p in params.items()}
+    hessian_product(model, params, integers(7, EXAMPLES, 1), integers(3, EXAMPLES))
+    assert all(torch.equal(p, before[name]) for name, p in params.items())
+
+
 LINEAR = NETWORKS["linear"]
 PARAMS = {n: p.double() for n, p in LINEAR[0].init(torch.Generator()).items()}
 CASE = (LINEAR[0], PARAMS, *LINEAR[1:])
@@ -224,9 +265,16 @@ BAD = {
     "steps": lambda: spectral_density(*CASE, steps=0),
     "labels": lambda: gauss_newton_product(*CASE[:3], CASE[3][:2]),
     "vectors": lambda: gauss_newton_product(*CASE)[0](np.ones((2, 3))),
+    "model": lambda: per_example_gradients(nn.Linear(4, 3), *CASE[1:]),
     "function": lambda: hessian_product_of(lambda p: p["a"], {"a": torch.ones(2)}),
     "loss": lambda: gauss_newton_product_of(lambda p: p["a"], lambda o: 3.0, {"a": torch.ones(2)}),
 }
+
+
+@pytest.mark.parametrize("vectors", [1j * np.ones(15), np.zeros((0, 15)), "a", np.ones((1, 1, 15))])
+def test_vectors_are_arrays_of_real_numbers(vectors):
+    with pytest.raises(ValueError, match=r"(?s)^vectors is .*; allowed: "):
+        hessian_product(*CASE)[0](vectors)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -127,6 +127,13 @@ def test_risk_is_that_of_the_plain_recursion_in_all_parameters(quadratic, point,
     )
 
 
+@pytest.mark.parametrize(("kind", "last"), [(np.uint8, 255), (np.int8, 127)])
+def test_labels_may_be_the_largest_of_their_type(kind, last):
+    labels = np.array([0, 3, last], dtype=kind)
+    found = SoftmaxRegression(np.eye(3), labels, weight_decay=1)
+    assert found.targets.shape == (3, last + 1) and found.targets.argmax(1).tolist() == [0, 3, last]
+
+
 INPUTS, LABELS = np.eye(3), np.array([0, 1, 2])
 QUADRATIC = LocalQuadratic(0.0, np.zeros(2), np.eye(2), np.eye(2))
 BAD = [

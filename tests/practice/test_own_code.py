@@ -286,7 +286,7 @@ def test_a_loss_of_one_entry_is_a_number():
     assert (entry.noise, entry.branches) == (usual.noise, usual.branches)
 
 
-@pytest.mark.parametrize("size", [2, 3, 7, 8])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
 def test_a_sum_over_the_batch_is_refused(size):
     model, data, sgd = plain()
     total = partial(cross_entropy, reduction="sum")
@@ -339,6 +339,10 @@ def test_single_examples_of_a_weighted_mean_have_no_noise_scale(case):
     with pytest.raises(ValueError, match=r"^loss is .*(weigh alike|alone)"):
         NoiseMeter(model).probe(WEIGHTED[case], *data)
     if case == "classes":
+        inputs, labels = data
+        order = labels.argsort()  # the first examples are of one class
+        with pytest.raises(ValueError, match=r"^loss is .*weigh alike"):
+            NoiseMeter(model).probe(WEIGHTED[case], inputs[order], labels[order], chunk=1)
         advice = advised(model, WEIGHTED[case], data, sgd, layers=["noise", "branches"])
         assert "weigh alike" in advice.failed["noise"] and advice.branches is not None
 
@@ -423,6 +427,19 @@ def test_hooks_of_gradients_and_steps_act_on_copies(kind, hook):
     slower = torch.optim.SGD(model.parameters(), lr=0.025)
     assert branch(model, cross_entropy, data, slower, **options).lost == halved.lost != usual.lost
     assert seen.count("before") == seen.count("after") > 10
+
+
+def test_a_probe_refuses_hooks_that_change_gradients_only():
+    model, data, _ = plain()
+    seen, usual = [], NoiseMeter(model).probe(cross_entropy, *data)
+    looks = next(model.parameters()).register_hook(lambda grad: seen.append(grad.shape))
+    assert NoiseMeter(model).probe(cross_entropy, *data) == usual and seen
+    looks.remove()
+    *_, last = model.named_parameters()
+    last[1].register_hook(lambda grad: 10 * grad)
+    words = f"^model is .*changes the gradient of '{last[0]}'"
+    with pytest.raises(ValueError, match=words):
+        NoiseMeter(model).probe(cross_entropy, *data)
 
 
 @pytest.mark.parametrize("kind", ["method", "partial"])

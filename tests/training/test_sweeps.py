@@ -435,6 +435,8 @@ BAD = [
     (lambda: cell("sgd", 16, fresh=0), "fresh is 0"),
     (lambda: cell("sgd", 16, search_seed=-1), "search_seed is -1"),
     (lambda: run_cell(cell("sgd", 16), device="toaster"), "device is 'toaster'"),
+    (lambda: run_cell("sgd"), "cell is 'sgd'"),
+    (lambda: run_sweep(["sgd"], "nowhere"), "cell is 'sgd'"),
 ]
 
 

@@ -5,6 +5,7 @@ import torch
 from batchscaling import _validation as check
 from batchscaling.training.fisher import slopes_of
 from batchscaling.training.fit import check_examples, check_params
+from batchscaling.training.kinds import check_kinds
 
 
 def checked(model, params, inputs, labels, loss, *, single=False):
@@ -15,13 +16,16 @@ def checked(model, params, inputs, labels, loss, *, single=False):
     Raises
     ------
     ValueError
-        If parameters are not those of the model, if inputs and labels do not fit each other or the
-        model, or if with `single` the model has ghost batch normalisation.
+        If model or loss is none, if parameters are not those of the model, if inputs and labels do
+        not fit each other or the model, or if with `single` the model has ghost batch
+        normalisation.
     """
+    check_kinds(model=model, loss=loss)
     if single and model.statistics is not None:
         check.reject("model", "one with ghost batch normalisation", "one without")
     check_params(model, params)
-    params = {name: p.detach() for name, p in params.items()}
+    # Clones: a forward such as that of an embedding with `max_norm` writes into parameters.
+    params = {name: p.detach().clone() for name, p in params.items()}
     dtype = next(iter(params.values())).dtype
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         inputs = inputs.to(dtype)

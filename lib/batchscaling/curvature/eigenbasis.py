@@ -23,6 +23,7 @@ from torch.func import vmap
 
 from batchscaling import _validation as check
 from batchscaling.curvature._arguments import checked, counted, fisher_slopes
+from batchscaling.curvature.factors import check_factors
 from batchscaling.curvature.gradients import gradients_from_slopes
 from batchscaling.training._process import kept_memory
 from batchscaling.training._torch_state import undisturbed
@@ -112,6 +113,7 @@ def along_eigenbasis(
     samples, chunk = check.integer("samples", samples, 1), check.integer("chunk", chunk, 1)
     rng = torch.Generator().manual_seed(check.integer("seed", seed, 0))
     params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
+    check_factors(factors)
     bases = {name: _Basis(name, found, params) for name, found in factors.items()}
     missing = set(params) - {part for basis in bases.values() for part in basis.parts}
     if missing:

@@ -108,15 +108,20 @@ def kronecker_eigenvalues(factors):
     ValueError
         If `factors` is not such a dict.
     """
-    kinds = (Kronecker, Diagonal)
-    if not isinstance(factors, dict) or not all(isinstance(f, kinds) for f in factors.values()):
-        allowed = "a dict of Kronecker and Diagonal, as kronecker_factors returns"
-        check.reject("factors", type(factors).__name__, allowed)
+    check_factors(factors)
     values = []
     for found in factors.values():
         sides = [_eigenvalues(side) for side in found]
         values.append(torch.outer(*sides).flatten() if len(sides) == 2 else sides[0])
     return np.sort(torch.cat(values).numpy())[::-1].copy()
+
+
+def check_factors(factors):
+    """Check that factors are such as `kronecker_factors` returns."""
+    kinds = (Kronecker, Diagonal)
+    if not isinstance(factors, dict) or not all(isinstance(f, kinds) for f in factors.values()):
+        allowed = "a dict of Kronecker and Diagonal, as kronecker_factors returns"
+        check.reject("factors", type(factors).__name__, allowed)
 
 
 def _eigenvalues(side):

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.func import grad, jvp, vjp
+from torch.func import grad, vjp
 
 from batchscaling import _validation as check
 from batchscaling.curvature._arguments import (
@@ -117,7 +117,7 @@ def gauss_newton_product_of(function, loss, params):
     Parameters
     ----------
     function : callable
-        Maps a dict of tensors to a tensor of outputs, and can be differentiated in both modes.
+        Maps a dict of tensors to a tensor of outputs, and can be differentiated twice.
     loss : callable
         Maps the outputs to a tensor that holds one number.
     params : dict of torch.Tensor
@@ -133,15 +133,10 @@ def gauss_newton_product_of(function, loss, params):
         If the loss returns something else.
     """
     params = {name: p.detach() for name, p in params.items()}
-    outputs, pull = vjp(function, params)
+    outputs, push, pull = _jacobian(function, params)
     _check_number("loss", loss(outputs))
     _, curve = vjp(grad(loss), outputs)
-
-    def linear(vector):
-        _, tangent = jvp(function, (params,), (vector,))
-        return pull(*curve(tangent))[0]
-
-    return _product(linear, params)
+    return _product(lambda vector: pull(*curve(push(vector))), params)
 
 
 @undisturbed
@@ -185,18 +180,32 @@ def fisher_product(model, params, inputs, labels, *, fisher="exact", seed=0, los
         return gauss_newton_product(model, params, inputs, labels, loss=loss)
     params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
     function = partial(_outputs, model, inputs)
-    outputs, pull = vjp(function, params)
+    outputs, push, pull = _jacobian(function, params)
     if fisher == "sampled":
         slope = sampled_slope(loss, outputs, labels, rng)
     else:
         slope = loss.slope(outputs, labels)
 
     def linear(vector):
-        _, tangent = jvp(function, (params,), (vector,))
-        along = (tangent * slope).flatten(1).sum(1) / counted(loss, labels)
-        return pull(slope * along.reshape(-1, *[1] * (slope.ndim - 1)))[0]
+        along = (push(vector) * slope).flatten(1).sum(1) / counted(loss, labels)
+        return pull(slope * along.reshape(-1, *[1] * (slope.ndim - 1)))
 
     return _product(linear, params)
+
+
+def _jacobian(function, params):
+    """Return the outputs, and functions that multiply by their Jacobian and by its transpose.
+
+    Both are of reverse mode: where a function stops gradients, forward mode may go on, and the
+    product of both would not be symmetric.
+    """
+    outputs, pull = vjp(function, params)
+
+    def transposed(slope):
+        return vjp(function, params)[1](slope)[0]
+
+    _, push = vjp(transposed, torch.zeros_like(outputs))
+    return outputs, lambda vector: push(vector)[0], lambda slope: pull(slope)[0]
 
 
 def _outputs(model, inputs, params):
@@ -221,11 +230,11 @@ def _product(linear, params):
 
     @undisturbed
     def product(vectors):
-        rows = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
-        if rows.ndim != 2 or rows.shape[1] != sum(sizes):
-            found = f"an array of shape {np.shape(vectors)}"
-            check.reject("vectors", found, f"(k, {sum(sizes)})")
-        products = [single(torch.as_tensor(row).to(like)) for row in rows]
-        return torch.stack(products).double().cpu().numpy().reshape(np.shape(vectors))
+        rows = check.array("vectors", vectors, ndim=(1, 2), finite=False, missing=True)
+        if rows.shape[-1] != sum(sizes):
+            found, allowed = f"an array of shape {rows.shape}", f"one of shape (k, {sum(sizes)})"
+            check.reject("vectors", found, allowed)
+        products = [single(torch.as_tensor(row).to(like)) for row in np.atleast_2d(rows)]
+        return torch.stack(products).double().cpu().numpy().reshape(rows.shape)
 
     return product, sum(sizes)

@@ -47,7 +47,8 @@ def gradient_lipschitz(model, params, inputs, labels, *, lengths, loss=cross_ent
     def slope(point):
         leaves = [p.detach().requires_grad_() for p in point]
         outputs = model.apply(dict(zip(params, leaves, strict=True)), inputs)
-        return torch.autograd.grad(mean_loss(loss, outputs, labels), leaves)
+        value = mean_loss(loss, outputs, labels)
+        return torch.autograd.grad(value, leaves, materialize_grads=True)
 
     start = list(params.values())
     here = slope(start)

@@ -126,7 +126,7 @@ class SoftmaxRegression:
         if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu" or labels.min() < 0:
             found = f"{labels.dtype} of shape {labels.shape}"
             check.reject("labels", found, f"integers from 0 on, of shape ({len(inputs)},)")
-        self.targets = np.eye(labels.max() + 1)[labels]
+        self.targets = np.eye(int(labels.max()) + 1)[labels]
         self.weight_decay = check.positive("weight_decay", weight_decay)
 
     @property

@@ -112,7 +112,7 @@ def gauss_newton_step(
     params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
     value = mean_loss(loss, model.apply(leaves, inputs), labels)
-    grads = torch.autograd.grad(value, list(leaves.values()))
+    grads = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
     flat = torch.cat([g.flatten() for g in grads]).double().cpu().numpy()
     matrix[np.diag_indices_from(matrix)] += damping
     step = np.empty_like(flat)

@@ -242,7 +242,7 @@ def combined(
     if three is None:
         reasons = [f"{layer}: {words}" for layer, words in failed.items()]
         reasons += [found.reason for found in (noise, branches) if found is not None]
-        reason = "; ".join(word for word in reasons if word) or "no layer was asked for"
+        reason = "; ".join(word for word in reasons if word) or "it takes noise or branches"
         sizes = (None,) * 3
     else:
         sizes = [max(1, round(min(size, largest or np.inf))) for size in three]

@@ -216,8 +216,8 @@ class NoiseMeter:
             If an argument is out of its range, inputs and labels do not fit each other, the
             geometry is ``"sign"``, the loss depends on parameters otherwise than by the outputs or
             is no mean of those of single examples, the gradient of one example cannot be taken or
-            does not fit into memory, or the model has no parameter to train now, or batch
-            normalisation without running statistics.
+            does not fit into memory, or the model has no parameter to train now, a hook that
+            changes a parameter's gradient, or batch normalisation without running statistics.
 
         Notes
         -----

@@ -21,6 +21,7 @@ from batchscaling.practice.states import (
     random_states_kept,
     state_of,
 )
+from batchscaling.practice.taps import is_of_meter
 from batchscaling.training.models.module import places
 
 _COMPARED = 8  # chunks of examples whose losses are compared with that of all of them
@@ -70,7 +71,9 @@ def example_products(module, groups, geometry, loss, batch, chunk):
             if _check_alone(single, every, batch, (module, loss)):
                 chunk = 1  # examples of one chunk would share the numbers
         with _start_kept(module, loss):
-            _check_alike(module, loss, *(part[: _COMPARED * chunk] for part in batch))
+            _check_alike(module, loss, *(_spread(part, _COMPARED * chunk) for part in batch))
+        with _start_kept(module, loss):
+            _check_hooks(every, _gradient(single, values, *(part[0] for part in batch)))
         with _start_kept(module, loss):
             each = _each(single, values, batch, loss)
         sums = [{name: g.sum(0) for name, g in some.items()} for some in gradients()]
@@ -163,13 +166,36 @@ def _check_alike(module, loss, inputs, labels):
     if not all(isinstance(x, torch.Tensor) and x.ndim and len(x) == len(labels) for x in leaves):
         return
     rows = [tree_map(lambda leaf, k=k: leaf[k : k + 1], outputs) for k in range(len(labels))]
+    held = [buffer for part in modules_held(loss) for buffer in part.buffers()]
+    before = [buffer.clone() for buffer in held]
     with named("loss", "one that works with an example alone"):
         alone = [float(value(loss, row, label[None])) for row, label in zip(rows, labels)]
         whole, mean = float(value(loss, outputs, labels)), float(np.mean(alone))
+    if not all(map(torch.equal, held, before)):
+        return  # what it has seen counts, so the mean may be another one
     same = abs(whole - mean) <= _SAME * max(abs(whole), abs(mean))
     if np.isfinite(whole) and not same:
         allowed = "a mean in which all examples weigh alike, for gradients of single ones"
-        check.reject("loss", "one in which they do not", allowed)
+        check.reject("loss", "one in which examples weigh differently", allowed)
+
+
+def _spread(rows, count):
+    """Return so many rows or fewer, from all over: the first ones may be of one class."""
+    places = torch.linspace(0, len(rows) - 1, min(count, len(rows)))
+    return rows[places.round().long()]
+
+
+def _check_hooks(params, grads):
+    """Check that no hook changes a gradient: single ones would go without it."""
+    for name, param in params.items():
+        for hook in (param._backward_hooks or {}).values():
+            if is_of_meter(hook):
+                continue
+            with named("model", "one whose hooks take the gradient of an example"):
+                changed = hook(grads[name].clone())
+            if changed is not None and not torch.equal(changed, grads[name]):
+                found = f"one with a hook that changes the gradient of {name!r}"
+                check.reject("model", found, "one without, for the gradients of single examples")
 
 
 def _other_random_states(holders):

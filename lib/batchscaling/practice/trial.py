@@ -73,10 +73,22 @@ def _step(model, optimizer, loss, examples, size, told):
         check.reject("loss", "a function that looks at parameters of the model", allowed)
     with told("loss"), _gradients_aside(others):
         found.backward()
+    if size == 1 < examples.count:  # one alone does not tell a sum from a mean
+        outputs, batch = _of_two(new, examples, outputs, batch)
     _check_mean(new_loss, outputs, batch[1])  # not before: a loss may change what it keeps
     with told("optimizer"):
         new_optimizer.step()
     return others
+
+
+def _of_two(model, examples, outputs, batch):
+    """Return outputs and the batch of two examples, or what is given if there are none."""
+    try:
+        two = examples.first(2)
+        with torch.no_grad():
+            return model(two[0]), two
+    except Exception:  # a model may take one example only
+        return outputs, batch
 
 
 def _check_mean(loss, outputs, labels):

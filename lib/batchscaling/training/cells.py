@@ -107,6 +107,12 @@ class Cell:
         return " ".join(["python -m batchscaling sweep", *options])
 
 
+def check_cell(cell):
+    """Check that something is a `Cell`, and not the name of one."""
+    if not isinstance(cell, Cell):
+        check.reject("cell", cell, "a Cell, such as Cell('digits-mlp', 'sgd', 64)")
+
+
 def run_cell(cell, *, device="cpu", progress=False):
     """Search the best hyperparameters of one cell, for each measure that has a target.
 
@@ -128,7 +134,13 @@ def run_cell(cell, *, device="cpu", progress=False):
     dict
         What the cell's file holds: JSON numbers, strings, lists and dicts. Steps are None where
         a target was not reached.
+
+    Raises
+    ------
+    ValueError
+        If `cell` is none, or there is no such device.
     """
+    check_cell(cell)
     start = time.perf_counter()
     search = _Search(cell, device, progress)
     search.fill()

@@ -20,10 +20,13 @@ def check_device(device):
     """
     allowed = "the name of a device that torch finds here, such as 'cpu'"
     try:
-        torch.empty(0, device=device)
+        found = torch.device(device)
+        torch.empty(0, device=found)
     except (AssertionError, RuntimeError, TypeError):
         check.reject("device", device, allowed)
-    return torch.device(device)
+    if found.type == "meta":  # which holds no numbers
+        check.reject("device", device, allowed)
+    return found
 
 
 @contextmanager

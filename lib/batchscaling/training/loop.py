@@ -185,7 +185,7 @@ def train(
         )
     loss = _check_smoothing(loss, label_smoothing)
     check.one_of("precision", precision, PRECISIONS)
-    device = check_device(device)
+    device, compiled = check_device(device), check.flag("compiled", compiled)
     pieces = check_pieces(at_once, model)
     hyper = check_hyper(optimizer, schedule, trials, device, exchange)
     check_fit(data, model, loss, measured.losses)

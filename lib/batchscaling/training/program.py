@@ -401,7 +401,7 @@ def _forward(apply, params, inputs):
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     outputs = apply(leaves, inputs).float()
     return outputs.detach(), lambda slope: torch.autograd.grad(
-        outputs, list(leaves.values()), slope
+        outputs, list(leaves.values()), slope, materialize_grads=True
     )
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from batchscaling import _validation as check
 from batchscaling.curves.records import read
 from batchscaling.curves.results import CellResult
-from batchscaling.training.cells import run_cell
+from batchscaling.training.cells import check_cell, run_cell
 from batchscaling.training.files import write_record
 from batchscaling.training.own_tasks import is_of
 from batchscaling.training.runners import cluster, here, processes
@@ -50,6 +50,8 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
         If a process dies.
     """
     cells = list(dict.fromkeys(cells))
+    for cell in cells:
+        check_cell(cell)
     if len({cell.file for cell in cells}) < len(cells):
         check.reject("cells", cells, "one search for each task, optimizer and batch size")
     workers = check.integer("workers", workers, 1)

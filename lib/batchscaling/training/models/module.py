@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from batchscaling.training.models.module_taps import recording
 
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 _NORMALISING = nn.modules.batchnorm._NormBase
+_EMBEDDING = (nn.Embedding, nn.EmbeddingBag)
+_ONE_AT_A_TIME = RLock()  # threads share torch's generator, and a module the tensors put into it
 
 
 @undisturbed
@@ -60,6 +63,7 @@ def from_module(build):
     module, again, other = (_built(build, _generator(seed)) for seed in (0, 0, 1))
     _check_layers(module)
     _check_new(module, again)
+    _keep_padding(module)
     fixed = _fixed(module, other)
     names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
     name_at = {place: names[id(t)] for place, t in places(module)}
@@ -113,21 +117,37 @@ def _generator(seed):
 
 def _built(build, rng):
     """Return a new module; torch draws from `rng`, and its own generator stays as it was."""
-    before = torch.default_generator.get_state()
-    torch.default_generator.set_state(rng.get_state())
-    try:
-        module = build()
-        rng.set_state(torch.default_generator.get_state())
-    finally:
-        torch.default_generator.set_state(before)
+    with _ONE_AT_A_TIME:
+        before = torch.default_generator.get_state()
+        torch.default_generator.set_state(rng.get_state())
+        try:
+            module = build()
+            rng.set_state(torch.default_generator.get_state())
+        finally:
+            torch.default_generator.set_state(before)
     if not isinstance(module, nn.Module):
         check.reject("build", f"of a {type(module).__name__}", "of a torch.nn.Module")
     return module
 
 
+def _keep_padding(module):
+    """Let the word that pads have no gradient in any row, and in both modes of differentiation.
+
+    Under `vmap` torch knows it in the first row only, and forward mode does not know it at all.
+    """
+
+    def hook(layer, inputs, outputs):
+        pads = (inputs[0] == layer.padding_idx)[..., None]
+        return torch.where(pads, outputs.detach(), outputs)
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+            layer.register_forward_hook(hook)
+
+
 def _beside(tensor, like):
-    """Return a tensor on the device, and if it has floating numbers in the type, of another."""
-    return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
+    """Return a tensor on the device of another, and if it is float32, in the type of that."""
+    return tensor.to(like) if tensor.dtype == torch.float32 else tensor.to(like.device)
 
 
 @contextmanager
@@ -136,7 +156,7 @@ def _together():
     try:
         yield
     except RuntimeError as error:
-        if "Batching rule not implemented" not in str(error):
+        if not any(word in str(error) for word in ("Batching rule not implemented", "vmap:")):
             raise
         found = f"of a module that torch.func.vmap cannot take ({error})"
         check.reject("build", found, "layers that it can take; recurrent layers of torch are none")
@@ -147,22 +167,28 @@ def _only_outputs(module, tensors):
     """Refuse a forward, with these tensors at their places, that leaves more than its outputs.
 
     That is random numbers drawn and buffers changed. A program that is being compiled shows
-    neither.
+    neither, nor do tensors without numbers.
     """
-    if torch.compiler.is_compiling():
-        yield
-        return
-    drawn = torch.random.get_rng_state()
-    versions = {place: tensor._version for place, tensor in tensors.items()}
+    with _without_fast_path():
+        if torch.compiler.is_compiling() or any(t.is_meta for t in tensors.values()):
+            yield
+        else:
+            with _ONE_AT_A_TIME, _watched(module, tensors):
+                yield
+
+
+@contextmanager
+def _watched(module, tensors):
     allowed = "one without, such as in the mode of module.eval()"
+    buffers = {place: tensors[place].clone() for place, _ in _buffers(module)}
 
     def look(*_):
-        for place, buffer in module.named_buffers(remove_duplicate=False):
-            given = tensors.get(place)
-            if buffer is not given or buffer._version != versions[place]:
+        for place, now in _buffers(module):
+            if now is not tensors.get(place) or not _same(now, buffers[place]):
                 found = f"of a module whose forward changes its buffer {place!r}"
                 check.reject("build", found, allowed)
 
+    drawn = torch.random.get_rng_state()
     hook = module.register_forward_hook(look)
     try:
         yield
@@ -170,6 +196,21 @@ def _only_outputs(module, tensors):
         hook.remove()
     if not torch.equal(torch.random.get_rng_state(), drawn):
         check.reject("build", "of a module whose forward draws random numbers", allowed)
+
+
+def _buffers(module):
+    return module.named_buffers(remove_duplicate=False)
+
+
+@contextmanager
+def _without_fast_path():
+    """Compute attention by what has a derivative, also in the mode of evaluation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _trained(module):
@@ -185,12 +226,26 @@ def _check_layers(module):
         if isinstance(layer, _RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
             allowed = "no random layer, or module.eval()"
             check.reject("build", f"of a module with a random layer, {name!r}", allowed)
+        if isinstance(layer, _EMBEDDING) and layer.sparse:
+            found = f"of a module with sparse gradients, of {name!r}"
+            check.reject("build", found, "dense ones, as with sparse=False")
     for name, p in module.named_parameters():
         if is_lazy(p) or p.dtype != torch.float32:
             kind = "without a shape yet" if is_lazy(p) else str(p.dtype)
             check.reject("build", f"of a module with {name!r} {kind}", "torch.float32")
     if not _trained(module):
         check.reject("build", "of a module without parameters to train", "at least one")
+    _check_apart(module)
+
+
+def _check_apart(module):
+    """Check that no two parameters are one piece of memory, which training would part."""
+    name_at = {}
+    for name, p in module.named_parameters():
+        other = name_at.setdefault(p.data_ptr(), name) if p.numel() else name
+        if other != name:
+            found = f"of a module whose parameters {other!r} and {name!r} share their memory"
+            check.reject("build", found, "one torch.nn.Parameter in both places instead")
 
 
 def _takes_statistics(layer):
@@ -216,11 +271,19 @@ def _fixed(module, other):
         | {name: buffer.detach() for name, buffer in each.named_buffers()}
         for each in (module, other)
     )
-    if not _equal(fixed, elsewhere):
-        found = f"of a module with random tensors that are not trained: {', '.join(fixed)}"
+    random = [n for n, t in fixed.items() if n not in elsewhere or not _same(t, elsewhere[n])]
+    if random:
+        found = f"of a module with random tensors that are not trained: {', '.join(random)}"
         check.reject("build", found, "such tensors only if they are the same for every seed")
     return fixed
 
 
 def _equal(some, others):
-    return some.keys() == others.keys() and all(torch.equal(some[n], others[n]) for n in some)
+    return some.keys() == others.keys() and all(_same(some[n], others[n]) for n in some)
+
+
+def _same(one, other):
+    """Return whether two tensors hold the same numbers, and both or neither none in each place."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())
