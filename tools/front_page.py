@@ -20,7 +20,7 @@ LINES = """\
   Before it, {momentum-small} of the steps ({{doc}}`nqm/02_momentum`).
 - **Averaging and schedules** help before it.
   At $B = 1$ averaging gives {average-small}, less where a preconditioner helps already.
-  Beyond it both do next to nothing ({{doc}}`nqm/04_averaging`, {{doc}}`nqm/06_schedules`).
+  Beyond it their gain fades ({{doc}}`nqm/04_averaging`, {{doc}}`nqm/06_schedules`).
 - **Preconditioning** helps at every batch size, and far more beyond it: {power-small} at $B = 16$,
   and {power-large} at $B = 2^{{20}}$ ({{doc}}`nqm/03_preconditioning`).
 - **Small networks** agree in direction, not in size.
