@@ -1,0 +1,76 @@
+"""A call of a module with other parameters: what is watched, and how torch is to compute."""
+
+from contextlib import contextmanager, nullcontext
+from threading import RLock
+
+import torch
+
+from batchscaling import _validation as check
+from batchscaling.training.models.module_checks import same
+
+ONE_AT_A_TIME = RLock()
+"""Threads share torch's generator, and a module the tensors that are put into it."""
+
+
+@contextmanager
+def together():
+    """Let an error that says that rows cannot be computed together name what is wrong."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("Batching rule not implemented", "vmap:")):
+            raise
+        found = f"of a module that torch.func.vmap cannot take ({error})"
+        check.reject("build", found, "layers that it can take; recurrent layers of torch are none")
+
+
+@contextmanager
+def only_outputs(module, tensors):
+    """Refuse a forward, with these tensors at their places, that leaves more than its outputs.
+
+    That is random numbers drawn and buffers changed. A program that is being compiled shows
+    neither, nor do tensors without numbers.
+    """
+    compiling = torch.compiler.is_compiling()
+    with nullcontext() if compiling else ONE_AT_A_TIME, _without_fast_path():
+        if compiling or any(tensor.is_meta for tensor in tensors.values()):
+            yield
+        else:
+            with _watched(module, tensors):
+                yield
+
+
+@contextmanager
+def _watched(module, tensors):
+    allowed = "one without, such as in the mode of module.eval()"
+    buffers = {place: tensors[place].clone() for place, _ in _buffers(module)}
+
+    def look(*_):
+        for place, now in _buffers(module):
+            if now is not tensors.get(place) or not same(now, buffers[place]):
+                found = f"of a module whose forward changes its buffer {place!r}"
+                check.reject("build", found, allowed)
+
+    drawn = torch.random.get_rng_state()
+    hook = module.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not torch.equal(torch.random.get_rng_state(), drawn):
+        check.reject("build", "of a module whose forward draws random numbers", allowed)
+
+
+def _buffers(module):
+    return module.named_buffers(remove_duplicate=False)
+
+
+@contextmanager
+def _without_fast_path():
+    """Compute attention by what has a derivative, also in the mode of evaluation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
