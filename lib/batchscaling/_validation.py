@@ -122,6 +122,17 @@ def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True
     return numbers
 
 
+def broadcast(**arrays):
+    """Return arrays in one common shape, given by the names of their parameters."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = {name: f"shape {np.shape(value)}" for name, value in arrays.items()}
+        name, found = shapes.popitem()
+        others = ", ".join(f"{shape} of {other}" for other, shape in shapes.items())
+        reject(name, f"an array of {found}", f"one that fits {others}")
+
+
 def integers(name, value, low, high, *, floats=False):
     """Return an integer or an array of them, of any shape but empty, as int64 from low to high.
 

@@ -222,7 +222,7 @@ def trace_estimate(matvec, dim, *, products, seed):
 
 def _product(matvec, vector):
     """Return the product with a vector, its shape and numbers checked."""
-    product = np.asarray(matvec(vector), dtype=float)
+    product = np.asarray(matvec(vector.copy()), dtype=float)  # it may compute in place
     if product.shape != vector.shape:
         shape = f"a function that returns shape {product.shape}"
         check.reject("matvec", shape, f"the shape of its argument, {vector.shape}")

@@ -27,6 +27,17 @@ def test_errors_are_as_large_as_said():
     assert 0.8 < np.std(ratios) < 1.4
 
 
+@pytest.mark.parametrize("products", [12, 30])
+def test_a_product_may_be_computed_in_place(products):
+    values = np.arange(1.0, 11)
+    given = {"dim": 10, "seed": 0}
+    for way in (
+        lambda f: trace_estimate(f, products=products, **given),
+        lambda f: lanczos_spectrum(f, steps=10, probes=3, **given).trace(lambda h: h),
+    ):
+        assert way(lambda v: np.multiply(v, values, out=v)) == way(lambda v: values * v)
+
+
 def test_it_beats_random_vectors_where_few_eigenvalues_hold_the_trace():
     plain = lanczos_spectrum(lambda v: HEAVY @ v, 200, steps=1, probes=60, seed=0)
     ours = trace_estimate(lambda v: HEAVY @ v, 200, products=60, seed=0)

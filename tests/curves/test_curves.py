@@ -103,6 +103,12 @@ def test_curve_leaves_out_infinite_medians():
     assert BatchSizeCurve(SIZES, steps).critical(3) == pytest.approx([60] * 3, rel=1e-4)
 
 
+def test_draws_without_two_finite_medians_have_no_critical_size():
+    steps = [[10, 10, np.inf], [5, np.inf, np.inf], [4, np.inf, 4]]
+    found = BatchSizeCurve([1, 2, 4], steps).critical(50)
+    assert found.shape == (50,) and np.isnan(found).any() and np.isfinite(found).any()
+
+
 BAD = [
     (lambda: bootstrap_interval([1.0, 2.0], 1), "confidence is 1"),
     (lambda: first_crossing([0, 1], [[1.0, 2.0, 3.0]], 1), "loss is"),

@@ -117,6 +117,8 @@ BAD += [json.dumps({**record(), "hyper": None}), json.dumps({**record(), "fresh"
 
 
 BAD += [json.dumps({**record(), "best": best}) for best in ([], {"validation": 3}, {"a": "b"})]
+BAD += [json.dumps({**record(), "best": best}) for best in ({}, {"validation": -1})]
+BAD += [json.dumps({**record(), "fresh": f}) for f in ({}, {"validation": 5}, {"validation": [-4]})]
 BAD += [
     json.dumps({**record(), "cell": {**record()["cell"], name: value}})
     for name, value in [("batch_size", "16"), ("batch_size", 0), ("task", 3), ("optimizer", None)]

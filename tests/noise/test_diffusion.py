@@ -217,6 +217,26 @@ def test_stationary_density_of_constant_noise_is_boltzmanns():
 OU = OrnsteinUhlenbeck([1.0], [1.0], 1.0)
 
 
+@pytest.mark.parametrize("kind", [sgd_paths, sde_paths])
+def test_functions_may_compute_in_place(kind):
+    def doubled(theta, out):
+        return np.multiply(theta, 2.0, out=out)
+
+    def squared(theta, out):
+        return np.multiply(theta, theta, out=out)
+
+    paths = [
+        walk(
+            kind,
+            gradient=lambda t, own=own: doubled(t, t if own else None),
+            covariance=lambda t, own=own: squared(t, t if own else None),
+            start=[1.0, 3.0],
+        )
+        for own in (True, False)
+    ]
+    assert np.array_equal(*paths) and paths[0][0, 0].tolist() == [1.0, 3.0]
+
+
 def walk(kind=sgd_paths, **changed):
     settings = dict(lr=0.1, batch_size=1) if kind is sgd_paths else dict(diffusion=1, dt=0.1)
     arguments = dict(gradient=lambda t: t, covariance=[1.0], start=[0.0], steps=4, paths=2, seed=0)
@@ -246,6 +266,9 @@ BAD = [
     ("gradient", lambda: walk(gradient=1.0), "1.0"),
     ("gradient", lambda: walk(gradient=lambda t: t[0]), "(1,)"),
     ("start", lambda: walk(start=[[0.0]]), "(1, 1)"),
+    ("covariance", lambda: walk(covariance=lambda t: np.ones(3)), "(3,)"),
+    ("covariance", lambda: walk(covariance=lambda t: np.ones(1)), "(1,)"),
+    ("covariance", lambda: walk(covariance=lambda t: t - 1), "-1"),
     ("every", lambda: walk(every=3), "3"),
     ("steps", lambda: walk(steps=0), "0"),
     ("lr", lambda: walk(lr=-1), "-1"),

@@ -167,7 +167,7 @@ CASES = [
     ("batch_size", lambda: Piece(SGD(0.1), 0, 5), "0", "(0, inf)"),
     ("steps", lambda: Piece(SGD(0.1), 1, 0), "0", "[1, inf)"),
     ("optimizer", lambda: Piece(0.1, 1, 1), "0.1", "SGD(lr=0.1)"),
-    ("schedule", lambda: schedule_risk(PROBLEM, [], 0), "()", "Piece"),
+    ("schedule", lambda: schedule_risk(PROBLEM, [], 0), "[]", "Piece"),
     ("schedule", lambda: schedule_risk(PROBLEM, [SGD(0.1)], 0), "SGD", "Piece"),
     (
         "schedule",
@@ -184,7 +184,7 @@ CASES = [
     ("target", lambda: fewest_steps_schedule(PROBLEM, 1, 100), "100", "initial risk"),
     ("lr", lambda: optimal_batch_sizes(PROBLEM, 2.0, 10, 100), "2.0", "(0, 2)"),
     ("examples", lambda: optimal_batch_sizes(PROBLEM, 1.0, 10, 0), "0", "(0, inf)"),
-    ("steps", lambda: tuned_batch_sizes(PROBLEM, 0, 10), "0", "[1, inf)"),
+    ("steps", lambda: tuned_batch_sizes(PROBLEM, 0, 10), "0", "[1, 4.61169e+18]"),
     ("examples", lambda: tuned_batch_sizes(PROBLEM, 5, -1), "-1", "(0, inf)"),
     ("steps", lambda: fewest_examples_schedule(PROBLEM, 1.5, 0.1), "1.5", "integer"),
     ("target", lambda: fewest_examples_schedule(PROBLEM, 5, 0), "0", "(0, inf)"),

@@ -22,6 +22,15 @@ def examples_of(schedule):
     return sum(piece.batch_size * piece.steps for piece in schedule)
 
 
+def test_the_rate_is_as_small_as_the_noise_wants():
+    loud = NoisyQuadratic([1.0], noise=[1e10])
+    schedule = tuned_batch_sizes(loud, 1000, 1000.0)
+    expected = schedule_risk(loud, [Piece(SGD(1e-10), 1.0, 1000)], 1000)
+    assert schedule_risk(loud, schedule, 1000) <= (1 + 1e-9) * expected < loud.initial_risk
+    with pytest.raises(ValueError, match=r"^steps is 18446744073709551616; allowed: "):
+        tuned_batch_sizes(loud, 2**64, 10.0)
+
+
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 5.0), (40, 2.0), (1000, 16.0)])
 def test_no_other_rate_and_no_other_batch_sizes_are_better(steps, batch_size):
     schedule = tuned_batch_sizes(PROBLEM, steps, batch_size * steps)

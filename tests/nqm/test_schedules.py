@@ -25,6 +25,20 @@ from batchscaling.nqm.schedules import _risk_and_gradient
 PROBLEM = NoisyQuadratic.harmonic(200).quantize(40)
 
 
+def test_what_is_beyond_all_floats_is_infinite():
+    wild = [Piece(SGD(5.0), 4, 300)]
+    found = schedule_risk(NoisyQuadratic([1.0]), wild, [200, 280, 300])
+    assert 1e200 < found[0] < np.inf and np.isinf(found[1:]).all()
+
+
+@pytest.mark.parametrize("schedule", [None, Piece(SGD(0.1), 1, 1), [], [3]])
+def test_a_schedule_is_a_sequence_of_pieces(schedule):
+    with pytest.raises(
+        ValueError, match=r"^schedule is .*; allowed: a non-empty sequence of Piece"
+    ):
+        schedule_risk(PROBLEM, schedule, 0)
+
+
 def step_by_step(problem, schedule):
     """Return the risk after 0, 1, 2, ... steps."""
     h = problem.curvature

@@ -11,6 +11,7 @@ from batchscaling.nqm import (
     HeavyBall,
     Nesterov,
     NoisyQuadratic,
+    Optimizer,
     is_stable,
     risk,
     steps_to_target,
@@ -32,6 +33,29 @@ def test_sgd_is_not_beaten_by_a_grid(batch_size):
     assert found.steps[0] <= best
     assert found.steps[0] >= 0.99 * best
     assert found.steps[0] == steps_or_infinity(found.optimizers[0], batch_size, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lr"), [(HeavyBall, 5.0), (HeavyBall, 3.9), (Averaged, 2.5), (ExtrapSGD, 2.5)]
+)
+def test_a_rate_that_is_held_is_held_where_it_reaches_nothing(kind, lr):
+    problem = NoisyQuadratic.harmonic(5)
+    base = {"base": SGD} if kind is Averaged else {}
+    found = tune(problem, kind, [1000], 0.1, lr=lr, **base)
+    assert found.steps.tolist() == [np.inf] and found.lr.tolist() == [lr]
+    for momentum in (0.0, 0.9, 0.96, 0.99) if kind is HeavyBall else ():
+        optimizer = HeavyBall(lr, momentum)
+        if is_stable(problem, optimizer):
+            assert steps_to_target(problem, optimizer, 1000, 0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fixed"),
+    [("base", Averaged, {"base": Averaged}), ("optimizer", Optimizer, {})],
+)
+def test_only_methods_are_tuned(name, kind, fixed):
+    with pytest.raises(ValueError, match=f"^{name} is .*; allowed: an optimizer class"):
+        tune(PROBLEM, kind, [1], 0.05, **fixed)
 
 
 @pytest.mark.parametrize("batch_size", [256, 65536])

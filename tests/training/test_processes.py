@@ -180,7 +180,10 @@ def test_what_is_wrong_is_told_by_each_worker_in_a_line(forks, name):
     assert not (forks / "bad.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", '{"job": {"task"', "[1]", '"job"', "{}", "\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"job": {"task"', "[1]", '"job"', "{}", "\0", '{"job": {}}', '{"job": {}, "losses": 1}'],
+)
 def test_a_result_that_no_job_has_written_is_refused(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from batchscaling.training import TrialResults, grid, summarise
+from batchscaling.training import TrialResults, Trials, grid, summarise
 
 
 def results(steps_to_target, trials):
@@ -27,6 +27,15 @@ def test_best_is_the_setting_with_the_fewest_median_steps():
     assert summary.high.tolist() == [90, np.inf, 70]
     assert summary.best == 1
     assert summary.at_border == {"lr": False}
+
+
+def test_results_keep_their_settings_when_the_callers_array_changes():
+    lr, hyper = np.array([0.1, 0.2]), {}
+    hyper["lr"] = lr
+    trials = Trials([0, 0], hyper)
+    lr[:] = 5.0
+    assert trials.hyper["lr"].tolist() == [0.1, 0.2]
+    assert summarise(results([[80], [40]], trials)).hyper["lr"].tolist() == [0.1, 0.2]
 
 
 def test_equal_medians_are_parted_by_the_mean():

@@ -75,12 +75,15 @@ class BatchSizeCurve:
     def critical(self, count=200):
         """Return critical batch sizes by `fit_hyperbola` for seeds drawn again, shape (count,).
 
-        A fit leaves out batch sizes at which the median is infinite.
+        A fit leaves out batch sizes at which the median is infinite; NaN where fewer than two are
+        left.
         """
         fits = []
         for medians in self.draws(count):
             there = np.isfinite(medians)
-            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there]).batch_size)
+            enough = there.sum() > 1
+            fit = fit_hyperbola(self.batch_sizes[there], medians[there]) if enough else None
+            fits.append(fit.batch_size if enough else np.nan)
         return np.array(fits)
 
 

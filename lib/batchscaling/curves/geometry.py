@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -137,7 +138,7 @@ def load_geometry(task, folder=None):
     ValueError
         If the task was not measured.
     """
-    folder = measured().parent / "curvature" if folder is None else folder
+    folder = measured().parent / "curvature" if folder is None else Path(folder)
     files = {path.stem: path for path in sorted(folder.glob("*.json"))}
     path = files[check.one_of("task", task, list(files))]
     return Geometry(json.loads(path.read_text("utf-8")))

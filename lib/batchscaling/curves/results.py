@@ -159,9 +159,14 @@ def _result(path):
         cell = CellResult.of(record)
         for size in (cell.batch_size, record["cell"]["batch_size"]):
             check.integer("batch_size", size, 1)
-        for measure in cell.best:
+        for measure, best in cell.best.items():
+            if best is not None:
+                check.integer("best", best, 0)
             cell.tuned(measure)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        if not all((steps > 0).all() for steps in cell.fresh.values()):
+            not_a_record(path)
+        cell.interval()
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError):
         not_a_record(path)
     return (
         cell

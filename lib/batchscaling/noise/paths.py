@@ -52,7 +52,7 @@ def sgd_paths(
     def step(theta):
         nonlocal velocity
         noise = walk.noise(theta) / np.sqrt(batch_size)
-        velocity = momentum * velocity + gradient(theta) + noise
+        velocity = momentum * velocity + gradient(theta.copy()) + noise
         return theta - lr * velocity
 
     return walk.run(step)
@@ -92,7 +92,7 @@ def sde_paths(gradient, covariance, start, *, diffusion, dt, steps, paths, seed,
     dt = check.positive("dt", dt)
     scale = np.sqrt(check.positive("diffusion", diffusion) * dt)
     walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
-    return walk.run(lambda theta: theta - dt * gradient(theta) - scale * walk.noise(theta))
+    return walk.run(lambda theta: theta - dt * gradient(theta.copy()) - scale * walk.noise(theta))
 
 
 class _Walk:
@@ -110,7 +110,7 @@ class _Walk:
         if start.ndim == 2 and len(start) != paths:
             check.reject("start", f"an array of shape {start.shape}", f"(d,) or ({paths}, d)")
         self.start = np.array(np.broadcast_to(start, (paths, start.shape[-1])))
-        slope = np.shape(gradient(self.start))
+        slope = np.shape(gradient(self.start.copy()))  # it may compute in place
         if slope != self.start.shape:
             shape = f"a function that returns shape {slope}"
             check.reject("gradient", shape, f"the shape of theta, {self.start.shape}")
@@ -123,8 +123,16 @@ class _Walk:
         """Return noise with one example's covariance, shape (paths, d)."""
         normal = self.rng.standard_normal(theta.shape)
         if self.factor is None:
-            return np.sqrt(self.covariance(theta)) * normal
+            return np.sqrt(self._variances(theta)) * normal
         return normal @ self.factor.T
+
+    def _variances(self, theta):
+        found = np.asarray(self.covariance(theta.copy()))
+        if found.shape != theta.shape or not (found >= 0).all():
+            least = f", at least {found.min():.3g}" if found.size else ""
+            told = f"a function that returns shape {found.shape}{least}"
+            check.reject("covariance", told, f"variances, from 0 on, of shape {theta.shape}")
+        return found
 
     def run(self, step):
         theta, out = self.start, [self.start]

@@ -67,12 +67,14 @@ def noise_scale(lr, examples, batch_size, momentum=0.0, *, replacement=False):
     lr = check.positive_numbers("lr", lr)
     examples = check.integer("examples", examples, 1)
     batch_size = check.positive_numbers("batch_size", batch_size)
+    replacement = check.flag("replacement", replacement)
     if not replacement and np.any(batch_size > examples):
         check.reject("batch_size", batch_size.max(), f"at most {examples} without replacement")
     if check.dimensions(momentum) == 0:
         momentum = check.below_one("momentum", momentum)
     momentum = check.array("momentum", momentum, ndim=None, nonnegative=True)
     check.below_one("momentum", momentum.max())
+    lr, batch_size, momentum = check.broadcast(lr=lr, batch_size=batch_size, momentum=momentum)
     ratio = examples / batch_size
     scale = lr / (1 - momentum) * (ratio if replacement else ratio - 1)
     return float(scale) if np.ndim(scale) == 0 else scale
@@ -210,13 +212,18 @@ def hybrid(epochs, lr, batch_size, momentum=0.0, *, factor=5.0, increases=1):
     """
     batch_size = check.positive("batch_size", batch_size)
     factor = check.real("factor", factor, 1, low_open=True)
-    limit = batch_size * factor ** check.integer("increases", increases, 0)
+    increases = check.integer("increases", increases, 0, 1000)
+    try:
+        limit = batch_size * factor**increases
+    except OverflowError:
+        check.reject("increases", increases, f"fewer: {factor:g} to this power is no number")
     return _lower_noise(epochs, lr, batch_size, momentum, factor, limit)
 
 
 def _lower_noise(epochs, lr, batch_size, momentum, factor, limit):
     """Return phases whose noise falls by `factor`, by the batch size up to `limit`."""
-    if not isinstance(epochs, Iterable) or not (lengths := tuple(epochs)):
+    is_sequence = isinstance(epochs, Iterable) and getattr(epochs, "ndim", 1)
+    if not is_sequence or not (lengths := tuple(epochs)):
         check.reject("epochs", epochs, "a non-empty sequence of positive numbers")
     lr, batch_size = check.positive("lr", lr), check.positive_amount("batch_size", batch_size)
     factor = check.real("factor", factor, 1, low_open=True)

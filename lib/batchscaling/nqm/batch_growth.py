@@ -10,6 +10,7 @@ from scipy.special import expit
 from batchscaling import _validation as check
 from batchscaling.nqm.optimizers import SGD
 from batchscaling.nqm.problem import require_problem
+from batchscaling.nqm.risk import MOST_STEPS
 from batchscaling.nqm.schedules import Piece, batch_shares
 
 _PIECES = 200
@@ -88,7 +89,7 @@ def fewest_examples_schedule(problem, steps, target):
 def _edges(problem, steps):
     """Return the edges of the pieces, from 0 to the number of steps."""
     require_problem(problem)
-    steps = check.integer("steps", steps, 1)
+    steps = check.integer("steps", steps, 1, MOST_STEPS)
     left = np.unique(np.geomspace(1, steps, _PIECES).astype(int))[::-1]  # steps to go
     return steps - np.append(left, 0)
 
@@ -107,7 +108,7 @@ def _noise(problem, lr, edges):
 def _best_rate(problem, outcome):
     """Return the stable constant rate with the lowest outcome."""
     limit = 2 / problem.curvature.max()
-    grid = np.arange(-16, 13)  # of the logit of the part of the limit
+    grid = np.arange(-80, 13)  # of the logit of the part of the limit
     x = grid[np.argmin([outcome(limit * expit(x)) for x in grid])]
     found = minimize_scalar(lambda x: outcome(limit * expit(x)), bounds=(x - 1, x + 1))
     return float(limit * expit(found.x))

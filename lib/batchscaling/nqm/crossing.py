@@ -56,8 +56,9 @@ def steps_to_target(problem, optimizer, batch_size, target):
         than 2**128 steps to say.
     """
     require_stable(problem, optimizer)
-    batch_sizes, targets = np.broadcast_arrays(
-        check.positive_numbers("batch_size", batch_size), check.positive_numbers("target", target)
+    batch_sizes, targets = check.broadcast(
+        batch_size=check.positive_numbers("batch_size", batch_size),
+        target=check.positive_numbers("target", target),
     )
     optimizers = [optimizer] * batch_sizes.size
     found = first_crossings(problem, optimizers, batch_sizes.ravel(), targets.ravel())

@@ -32,7 +32,7 @@ _BOUNDS = {
     "extrapolation": (np.log(1e-3), np.log(1e6)),
 }
 _HIGHEST_LOGIT = 14.0
-_NO_RATE = 1e-30  # stands for an unstable rate: no target is reached with it
+_NO_RATE = 1e-30  # stands for an unstable rate in a search: it reaches no target in time
 _COARSE_BINS = 32
 _FINE_BINS = 128
 # On each axis of the first grid, the rate's first, and of a finer one.
@@ -212,6 +212,8 @@ def _refine(space, coarse, fine, goal, starts, fewest, *, binned):
     for on_coarse, reach, fall, keep in _ROUNDS:
         problem = coarse if on_coarse else fine
         for _ in range(_MOVES):
+            if not 0 < fewest < np.inf:  # as with a rate that is held and unstable
+                return [starts[0]]
             points = np.concatenate([space.around(start, reach) for start in starts])
             window = _window((1 - fall) * fewest, (1 + fall / 2) * fewest, _TIMES)
             steps = space.lanes(problem, points).crossings(slice(None), batch_size, target, *window)
@@ -238,7 +240,10 @@ def _choose(problem, space, finalists, goals):
     targets, batch_sizes = np.repeat(goals, counts, axis=0).T
     points = list(itertools.chain(*finalists))
     optimizers = [space.optimizer(point) for point in points]
-    steps = or_infinity(first_crossings(problem, optimizers, batch_sizes, targets))
+    steps = np.full(len(points), np.inf)
+    stable = np.flatnonzero([space.is_stable(optimizer) for optimizer in optimizers])
+    lanes = [optimizers[k] for k in stable], batch_sizes[stable], targets[stable]
+    steps[stable] = or_infinity(first_crossings(problem, *lanes))
     ends = np.cumsum([0, *counts])
     best = [first + np.argmin(steps[first:end]) for first, end in itertools.pairwise(ends)]
     return steps[best], [points[k] for k in best]
@@ -252,14 +257,14 @@ class _Space:
     """
 
     def __init__(self, highest, kind, fixed):
-        if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        if not _is_method(kind) and kind is not Averaged:
             check.reject("optimizer", kind, "an optimizer class such as SGD")
         self.highest, self.kind, self.fixed = highest, kind, dict(fixed)
         self.base = None
         names = [field.name for field in dataclasses.fields(kind)]
         if kind is Averaged:
             self.base = self.fixed.pop("base", None)
-            if not (isinstance(self.base, type) and issubclass(self.base, Optimizer)):
+            if not _is_method(self.base):
                 check.reject("base", self.base, "an optimizer class such as SGD")
             names = [field.name for field in dataclasses.fields(self.base)] + ["decay"]
         for name in self.fixed:
@@ -317,7 +322,14 @@ class _Space:
     def optimizer(self, point):
         """Return the optimizer at a point of shape (d,)."""
         unit = self._unit(point)
+        if not self.free_rate:
+            return unit.with_lr(self.fixed["lr"])
         return unit.with_lr(float(self._rates(point[None, None], [unit])[0, 0]))
+
+    def is_stable(self, optimizer):
+        """Return whether the rate is below its limit, as one that is searched always is."""
+        limit = optimizer.with_lr(1.0).curvature_limit / self.highest
+        return self.free_rate or self.fixed["lr"] < limit
 
     def on_border(self, point):
         """Low ends are borders: small rates, and momentum or decay close to 1.
@@ -359,6 +371,12 @@ class _Space:
             return self.kind(**values)
         decay = values.pop("decay")
         return Averaged(self.base(**values), decay)
+
+
+def _is_method(kind):
+    """Return whether it is a class of optimizers that have a rate of their own."""
+    is_optimizer = isinstance(kind, type) and issubclass(kind, Optimizer)
+    return is_optimizer and dataclasses.is_dataclass(kind) and kind is not Averaged
 
 
 def _not_ahead(unit):

@@ -145,7 +145,8 @@ def train(
         target, and a loss is left out once its target is reached. The steps to the targets are
         the same, but for rounding, in less time. `losses` holds infinity for a sum that stopped,
         as it is above the target, and NaN for what was left out; `accuracy`, and whether a trial
-        has diverged, go by the examples that were looked at.
+        has diverged, go by the examples that were looked at. Losses of examples must not be
+        negative then.
     device : str or torch.device
         Where to train.
     precision : {"float32", "tf32", "bf16"}

@@ -34,7 +34,7 @@ class Trials:
             check.reject("hyper", self.hyper, "a mapping of names to arrays")
         if np.ma.is_masked(self.seeds):
             check.reject("seeds", self.seeds, "a sequence of integers")
-        hyper = {name: _column(name, values) for name, values in self.hyper.items()}
+        hyper = {name: _column(name, values).copy() for name, values in self.hyper.items()}
         check.store(self, seeds=np.asarray(self.seeds), hyper=hyper)
 
 

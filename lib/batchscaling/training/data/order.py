@@ -39,7 +39,8 @@ def batches(seed, examples, batch_size):
         If an argument is outside its range; raised when the first batch is asked for.
     """
     examples = check.integer("examples", examples, 1)
-    sizes = batch_size if isinstance(batch_size, Iterable) else repeat(batch_size)
+    several = isinstance(batch_size, Iterable) and getattr(batch_size, "ndim", 1)
+    sizes = batch_size if several else repeat(batch_size)
     rng = generator(seed, "order")
     stream = torch.empty(0, dtype=torch.int64, device="cpu")
     for size in sizes:

@@ -114,7 +114,8 @@ ALL_HELD = Held()
 def synchronous(workers):
     """Return the exchange in which each step takes the mean of all workers' gradients.
 
-    It is training with the whole batch, up to rounding.
+    It is training with the whole batch, up to rounding, where all slices have as many labels that
+    count. A slice with fewer weighs as much as the others, as in data-parallel training.
 
     Parameters
     ----------

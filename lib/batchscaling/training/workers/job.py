@@ -202,8 +202,9 @@ def _is_done(path, asked):
             check.reject("out", str(path), "a file in a folder that exists")
         return False
     try:
-        held = json.loads(path.read_bytes())["job"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_bytes())
+        held, _ = record["job"], summary(record, path)
+    except (OSError, ValueError, LookupError, TypeError):
         check.reject("out", str(path), "no file, or one that a job has written")
     if held != asked:
         check.reject("out", str(path), f"no file of another job, {held}")
