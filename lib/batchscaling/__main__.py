@@ -164,8 +164,9 @@ def _sweep(options):
         )
         for batch_size, optimizer in product(options.batch_size, options.optimizer)
     ]
-    run_sweep(cells, options.out, device=options.device, workers=options.workers, ray=options.ray)
-    print(f"{len(cells)} cells are in {options.out}")
+    more = {"device": options.device, "workers": options.workers, "ray": options.ray}
+    files = run_sweep(cells, options.out, **more)
+    print(f"{len(files)} cells are in {options.out}")
 
 
 def _task(name):

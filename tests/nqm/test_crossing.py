@@ -31,6 +31,15 @@ def first_at_or_below(risks, target):
     return None
 
 
+def test_rates_too_small_to_tell_end_with_an_error_and_not_never():
+    quiet = NoisyQuadratic([1.0], noise=[0.0])
+    found = steps_to_target(quiet, SGD(1e-32), 1, 0.1)
+    assert found == pytest.approx(np.log(5) / 2e-32, rel=1e-9)
+    for lr in (1e-33, 1e-34, 1e-38):
+        with pytest.raises(ValueError, match=r"^target is 0.1; allowed: .* within 2\*\*108 steps"):
+            steps_to_target(quiet, SGD(lr), 1, 0.1)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "batch_size", "expected"),
     [(SGD(0.1), 32, 125_470), (HeavyBall(0.02, 0.95), 512, 27_742)],

@@ -26,7 +26,9 @@ from batchscaling.nqm.risk import require_stable
 
 _AT_ONCE = 2**15  # numbers of lanes times curvatures
 _TABLE = 2**17  # numbers of lanes times curvatures times steps of a short block
-_MOST_SHORT, _MOST_LEVEL = 10, 128  # logarithms of the longest short block and of the longest walk
+# Logarithms of the longest short block, and of the longest walk: beyond it, numbers of twice the
+# usual precision do not tell one step from the next.
+_MOST_SHORT, _MOST_LEVEL = 10, 108
 _EPS = np.finfo(float).eps
 _SLACK = 1 + 1e-9  # for rounding in what a block may change
 
@@ -53,7 +55,7 @@ def steps_to_target(problem, optimizer, batch_size, target):
     ------
     ValueError
         If an argument is out of its range, the method is unstable on `problem`, or it takes more
-        than 2**128 steps to say.
+        than 2**108 steps to say.
     """
     require_stable(problem, optimizer)
     batch_sizes, targets = check.broadcast(
