@@ -43,11 +43,17 @@ def provenance(command, device, seconds):
 
 
 def _commit():
-    """Return the commit of the checkout that holds this package, marked if it was changed."""
+    """Return the commit of the checkout that holds this package, marked if code was changed.
+
+    Files of data may differ: a measurement that goes on writes them.
+    """
     try:
         # A package that is installed inside another project's checkout is no part of it.
         _git("ls-files", "--error-unmatch", Path(__file__).name)
-        return _git("describe", "--always", "--dirty", "--abbrev=12")
+        options = "--porcelain", "--untracked-files=no"
+        changed = _git("status", *options, "--", ":/", ":(top,exclude)data")
+        mark = "-dirty" if changed else ""
+        return _git("describe", "--always", "--abbrev=12") + mark
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
