@@ -45,7 +45,9 @@ def test_a_measurement_that_is_stopped_goes_on_where_it_ended(tmp_path):
         ),
     ],
 )
-def test_stored_measurements_are_whole(file, run, tmp_path):
+def test_stored_measurements_are_whole(file, run, tmp_path, monkeypatch):
+    for module in (measure_best_batch_size, measure_local_steps, measure_race):
+        monkeypatch.setattr(module, "measure" if hasattr(module, "measure") else "raced", None)
     copy = tmp_path / "copy.json"
     copy.write_bytes((DATA / file).read_bytes())
     run(copy)

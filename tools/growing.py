@@ -17,7 +17,7 @@ def fill(file, part, cells, measure, command, **about):
     part : str
         The name of the list in it that holds the cells.
     cells : iterable of dict
-        What identifies each.
+        What identifies each, by values that JSON gives back.
     measure : callable
         ``measure(**cell)`` returns a dict of what is found.
     command : str

@@ -124,13 +124,13 @@ def array(name, value, *, ndim=1, positive=False, nonnegative=False, finite=True
 
 def broadcast(**arrays):
     """Return arrays in one common shape, given by the names of their parameters."""
-    try:
-        return np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        shapes = {name: f"shape {np.shape(value)}" for name, value in arrays.items()}
-        name, found = shapes.popitem()
-        others = ", ".join(f"{shape} of {other}" for other, shape in shapes.items())
-        reject(name, f"an array of {found}", f"one that fits {others}")
+    shape = ()
+    for name, value in arrays.items():
+        try:
+            shape = np.broadcast_shapes(shape, np.shape(value))
+        except ValueError:
+            reject(name, f"an array of shape {np.shape(value)}", f"one that fits shape {shape}")
+    return [np.broadcast_to(value, shape) for value in arrays.values()]
 
 
 def integers(name, value, low, high, *, floats=False):

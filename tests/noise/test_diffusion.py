@@ -217,6 +217,12 @@ def test_stationary_density_of_constant_noise_is_boltzmanns():
 OU = OrnsteinUhlenbeck([1.0], [1.0], 1.0)
 
 
+def test_a_run_that_diverges_is_no_error():
+    with np.errstate(all="ignore"):
+        ends = walk(lr=1e5, covariance=lambda t: t * t, start=[1.0], steps=80)[:, -1]
+    assert not np.isfinite(ends).all()
+
+
 @pytest.mark.parametrize("kind", [sgd_paths, sde_paths])
 def test_functions_may_compute_in_place(kind):
     def doubled(theta, out):

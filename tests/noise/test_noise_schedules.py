@@ -154,6 +154,11 @@ def test_equal_noise_gives_equal_risk_on_the_quadratic_while_the_rate_is_small(m
     assert final[0] != pytest.approx(final[1], rel=1e-6)
 
 
+def test_many_small_increases_are_one_large_one():
+    (*_, last) = hybrid([1] * 2001, 0.1, 1, factor=1.001, increases=2000)
+    assert last.batch_size == pytest.approx(1.001**2000) and last.lr == pytest.approx(0.1)
+
+
 NAN = float("nan")
 BAD = [
     ("lr", lambda: noise_scale(0, 10, 1), "0"),
@@ -163,6 +168,7 @@ BAD = [
     ("momentum", lambda: noise_scale(0.1, 10, 1, 1.0), "1.0"),
     ("momentum", lambda: noise_scale(0.1, 10, 1, [0.5, -0.1]), "-0.1"),
     ("momentum", lambda: noise_scale([0.1, 0.2], 10, [1, 2], [0.1, 0.2, 0.3]), "(3,)"),
+    ("batch_size", lambda: noise_scale([0.1, 0.2], 100, [1, 2, 3]), "(3,)"),
     ("replacement", lambda: noise_scale(0.1, 10, 1, replacement="no"), "no"),
     ("epochs", lambda: decay_lr(np.array(3.0), 0.1, 1), "3"),
     ("increases", lambda: hybrid([1], 0.1, 128, increases=1000), "1000"),

@@ -22,7 +22,14 @@ from torch.utils.data import (
 )
 
 from batchscaling.__main__ import main
-from batchscaling.practice import BranchedCheck, NoiseMeter, NoiseReading, Throughput, advise
+from batchscaling.practice import (
+    BranchedCheck,
+    NoiseMeter,
+    NoiseReading,
+    Throughput,
+    advise,
+    race,
+)
 from batchscaling.practice.advice import combined
 from batchscaling.practice.branch import branch, scale_moments
 from batchscaling.practice.kept import copied
@@ -391,22 +398,7 @@ def test_generators_of_a_model_are_repeated_and_put_back(kind):
     assert abs(trace.mean() - 200) < 4 * trace.std() / 40**0.5
 
 
-def hooks_of(param):
-    return sum(len(h or ()) for h in (param._backward_hooks, param._post_accumulate_grad_hooks))
-
-
-def halve(param):
-    param.grad /= 2
-
-
-@pytest.mark.parametrize(
-    ("kind", "hook"),
-    [
-        ("register_hook", lambda grad: grad / 2),
-        ("register_post_accumulate_grad_hook", halve),
-    ],
-)
-def test_hooks_of_gradients_and_steps_act_on_copies(kind, hook):
+def test_hooks_of_gradients_and_steps_act_on_copies():
     model, data, sgd = plain()
     meter = NoiseMeter(model)  # its hooks stay its own
     options = {"batch_size": 8, **QUICK}
@@ -415,28 +407,51 @@ def test_hooks_of_gradients_and_steps_act_on_copies(kind, hook):
     sgd.register_step_pre_hook(lambda *_: seen.append("before"))
     sgd.register_step_post_hook(lambda *_: seen.append("after"))
     for param in model.parameters():
-        getattr(param, kind)(hook)
+        param.register_hook(lambda grad: grad / 2)
     halved = branch(model, cross_entropy, data, sgd, **options)
     new, *_ = copied(model, sgd, None)
-    assert [hooks_of(param) for param in new.parameters()] == [1] * 4
-    assert [hooks_of(param) for param in model.parameters()] == [3] * 4  # two of them the meter's
+    assert [len(param._backward_hooks) for param in new.parameters()] == [1] * 4
+    assert [len(param._backward_hooks) for param in model.parameters()] == [2] * 4
     meter.step(8)
     for param in model.parameters():
         param._backward_hooks.clear()
-        (param._post_accumulate_grad_hooks or {}).clear()
     slower = torch.optim.SGD(model.parameters(), lr=0.025)
     assert branch(model, cross_entropy, data, slower, **options).lost == halved.lost != usual.lost
     assert seen.count("before") == seen.count("after") > 10
 
 
-def test_a_probe_refuses_hooks_that_change_gradients_only():
+@pytest.mark.parametrize("way", ["advise", "branch", "race"])
+def test_hooks_that_may_step_the_runs_optimizer_are_refused(way):
+    model, data, sgd = plain()
+    NoiseMeter(model).close()
+    for param in model.parameters():
+        param.register_post_accumulate_grad_hook(lambda _: sgd.step())
+    before = everything(model, sgd)
+    words = f"^model is .*a hook after the gradient of '{next(iter(model.named_parameters()))[0]}'"
+    with pytest.raises(ValueError, match=words):
+        if way == "advise":
+            advised(model, cross_entropy, data, sgd)
+        else:
+            {"branch": branch, "race": race}[way](model, cross_entropy, data, sgd, batch_size=8)
+    assert equal(everything(model, sgd), before)
+
+
+def in_place(grad):
+    grad.mul_(10)
+
+
+@pytest.mark.parametrize(
+    "changes", [lambda grad: 10 * grad, in_place, lambda grad: grad.clamp(max=0.1)]
+)
+def test_a_probe_refuses_hooks_that_change_gradients_only(changes):
     model, data, _ = plain()
+    data[0][0] = 0.0  # an example whose gradients of first weights are zero
     seen, usual = [], NoiseMeter(model).probe(cross_entropy, *data)
     looks = next(model.parameters()).register_hook(lambda grad: seen.append(grad.shape))
     assert NoiseMeter(model).probe(cross_entropy, *data) == usual and seen
     looks.remove()
     *_, last = model.named_parameters()
-    last[1].register_hook(lambda grad: 10 * grad)
+    last[1].register_hook(changes)
     words = f"^model is .*changes the gradient of '{last[0]}'"
     with pytest.raises(ValueError, match=words):
         NoiseMeter(model).probe(cross_entropy, *data)

@@ -134,7 +134,7 @@ class Padded(nn.Module):
         self.words, self.last = nn.Embedding(7, 4, padding_idx=2), nn.Linear(4, 3)
 
     def forward(self, words):
-        return self.last(torch.tanh(self.words(words).mean(1)))
+        return self.last(torch.tanh(self.words(input=words).mean(1)))
 
 
 def sentences():

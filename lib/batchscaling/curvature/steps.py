@@ -110,7 +110,7 @@ def gauss_newton_step(
     check.one_of("blocks", blocks, BLOCKS)
     matrix = fisher_matrix(model, params, inputs, labels, chunk=chunk, loss=loss)
     params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
-    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    leaves = {name: p.requires_grad_() for name, p in params.items()}
     value = mean_loss(loss, model.apply(leaves, inputs), labels)
     grads = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
     flat = torch.cat([g.flatten() for g in grads]).double().cpu().numpy()

@@ -81,9 +81,10 @@ class BatchSizeCurve:
         fits = []
         for medians in self.draws(count):
             there = np.isfinite(medians)
-            enough = there.sum() > 1
-            fit = fit_hyperbola(self.batch_sizes[there], medians[there]) if enough else None
-            fits.append(fit.batch_size if enough else np.nan)
+            if there.sum() < 2:
+                fits.append(np.nan)
+                continue
+            fits.append(fit_hyperbola(self.batch_sizes[there], medians[there]).batch_size)
         return np.array(fits)
 
 

@@ -128,10 +128,11 @@ class _Walk:
 
     def _variances(self, theta):
         found = np.asarray(self.covariance(theta.copy()))
-        if found.shape != theta.shape or not (found >= 0).all():
-            least = f", at least {found.min():.3g}" if found.size else ""
-            told = f"a function that returns shape {found.shape}{least}"
-            check.reject("covariance", told, f"variances, from 0 on, of shape {theta.shape}")
+        allowed = f"a function that returns variances, of shape {theta.shape}"
+        if found.shape != theta.shape:
+            check.reject("covariance", f"one that returns shape {found.shape}", allowed)
+        if (found < 0).any():
+            check.reject("covariance", f"one that returns {found.min():.3g}", allowed)
         return found
 
     def run(self, step):

@@ -212,11 +212,11 @@ def hybrid(epochs, lr, batch_size, momentum=0.0, *, factor=5.0, increases=1):
     """
     batch_size = check.positive("batch_size", batch_size)
     factor = check.real("factor", factor, 1, low_open=True)
-    increases = check.integer("increases", increases, 0, 1000)
+    increases = check.integer("increases", increases, 0)
     try:
         limit = batch_size * factor**increases
     except OverflowError:
-        check.reject("increases", increases, f"fewer: {factor:g} to this power is no number")
+        check.reject("increases", increases, "fewer, so that the batch size is a finite number")
     return _lower_noise(epochs, lr, batch_size, momentum, factor, limit)
 
 

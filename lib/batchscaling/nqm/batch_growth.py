@@ -108,8 +108,10 @@ def _noise(problem, lr, edges):
 def _best_rate(problem, outcome):
     """Return the stable constant rate with the lowest outcome."""
     limit = 2 / problem.curvature.max()
-    grid = np.arange(-80, 13)  # of the logit of the part of the limit
+    grid = np.arange(-16, 13)  # of the logit of the part of the limit
     x = grid[np.argmin([outcome(limit * expit(x)) for x in grid])]
+    while x > -80 and outcome(limit * expit(x - 1)) < outcome(limit * expit(x)):
+        x -= 1
     found = minimize_scalar(lambda x: outcome(limit * expit(x)), bounds=(x - 1, x + 1))
     return float(limit * expit(found.x))
 

@@ -18,6 +18,7 @@ from batchscaling.nqm._lanes import Lanes
 from batchscaling.nqm.crossing import first_crossings, or_infinity
 from batchscaling.nqm.optimizers import Averaged, Optimizer
 from batchscaling.nqm.problem import NoisyQuadratic, require_problem
+from batchscaling.nqm.risk import is_stable
 
 # Search coordinates. The learning rate is a fraction of the largest stable one, and its logit is
 # searched, so that small rates and rates close to the limit are both resolved. To the logit
@@ -241,7 +242,7 @@ def _choose(problem, space, finalists, goals):
     points = list(itertools.chain(*finalists))
     optimizers = [space.optimizer(point) for point in points]
     steps = np.full(len(points), np.inf)
-    stable = np.flatnonzero([space.is_stable(optimizer) for optimizer in optimizers])
+    stable = np.flatnonzero([is_stable(problem, optimizer) for optimizer in optimizers])
     lanes = [optimizers[k] for k in stable], batch_sizes[stable], targets[stable]
     steps[stable] = or_infinity(first_crossings(problem, *lanes))
     ends = np.cumsum([0, *counts])
@@ -325,11 +326,6 @@ class _Space:
         if not self.free_rate:
             return unit.with_lr(self.fixed["lr"])
         return unit.with_lr(float(self._rates(point[None, None], [unit])[0, 0]))
-
-    def is_stable(self, optimizer):
-        """Return whether the rate is below its limit, as one that is searched always is."""
-        limit = optimizer.with_lr(1.0).curvature_limit / self.highest
-        return self.free_rate or self.fixed["lr"] < limit
 
     def on_border(self, point):
         """Low ends are borders: small rates, and momentum or decay close to 1.

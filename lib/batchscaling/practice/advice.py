@@ -22,6 +22,7 @@ _OVER = {
 """Contenders of a race that others are compared with, in words."""
 
 _SIZES = 2 ** np.arange(0, 21)
+_NO_LAYER = "no layer that tells a batch size was asked for"
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def combined(
     if three is None:
         reasons = [f"{layer}: {words}" for layer, words in failed.items()]
         reasons += [found.reason for found in (noise, branches) if found is not None]
-        reason = "; ".join(word for word in reasons if word) or "it takes noise or branches"
+        reason = "; ".join(word for word in reasons if word) or _NO_LAYER
         sizes = (None,) * 3
     else:
         sizes = [max(1, round(min(size, largest or np.inf))) for size in three]

@@ -103,6 +103,9 @@ def check_network(model, optimizer):
             check.reject("model", found, "one that has been called once")
         if param.is_meta:
             check.reject("model", f"with {name!r} on the device 'meta'", "one that holds numbers")
+        if not all(map(is_of_meter, (param._post_accumulate_grad_hooks or {}).values())):
+            found = f"with a hook after the gradient of {name!r} is added"
+            check.reject("model", found, "one without: on a copy it may step the run's optimizer")
     _check_optimizer(optimizer)
     if not _belong(model, optimizer):
         check.reject("optimizer", "one of other parameters", "one of parameters of the model")
@@ -151,13 +154,9 @@ def _copy_attributes(optimizer, new, memo):
 def _copy_hooks(model, optimizer, new, new_optimizer):
     """Let copies have the hooks that change gradients, which deepcopy drops."""
     for param, copied_param in zip(model.parameters(), new.parameters(), strict=True):
-        for own, register in (
-            (param._backward_hooks, copied_param.register_hook),
-            (param._post_accumulate_grad_hooks, copied_param.register_post_accumulate_grad_hook),
-        ):
-            for hook in (own or {}).values():
-                if not is_of_meter(hook):
-                    register(hook)
+        for hook in (param._backward_hooks or {}).values():
+            if not is_of_meter(hook):
+                copied_param.register_hook(hook)
     copy_step_hooks(optimizer, new_optimizer)
 
 

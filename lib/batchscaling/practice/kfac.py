@@ -114,7 +114,7 @@ def _check_seen(model):
     if any(hasattr(layer, "_orig_mod") for layer in model.modules()):
         check.reject("model", "one compiled by torch.compile", "one that is not, for K-FAC")
     for name, p in model.named_parameters():
-        if p._backward_hooks or p._post_accumulate_grad_hooks:
+        if p._backward_hooks:
             found = f"one with a hook on the gradient of {name!r}"
             check.reject("model", found, "one without, for K-FAC")
 

@@ -23,6 +23,7 @@ from batchscaling.practice.states import (
 )
 from batchscaling.practice.taps import is_of_meter
 from batchscaling.training.models.module import places
+from batchscaling.training.models.module_checks import same
 
 _COMPARED = 8  # chunks of examples whose losses are compared with that of all of them
 _SAME = 1e-2  # relative difference that rounding may make, in half precision
@@ -73,7 +74,7 @@ def example_products(module, groups, geometry, loss, batch, chunk):
         with _start_kept(module, loss):
             _check_alike(module, loss, *(_spread(part, _COMPARED * chunk) for part in batch))
         with _start_kept(module, loss):
-            _check_hooks(every, _gradient(single, values, *(part[0] for part in batch)))
+            _check_hooks(every)
         with _start_kept(module, loss):
             each = _each(single, values, batch, loss)
         sums = [{name: g.sum(0) for name, g in some.items()} for some in gradients()]
@@ -171,10 +172,10 @@ def _check_alike(module, loss, inputs, labels):
     with named("loss", "one that works with an example alone"):
         alone = [float(value(loss, row, label[None])) for row, label in zip(rows, labels)]
         whole, mean = float(value(loss, outputs, labels)), float(np.mean(alone))
-    if not all(map(torch.equal, held, before)):
+    if not all(map(same, held, before)):
         return  # what it has seen counts, so the mean may be another one
-    same = abs(whole - mean) <= _SAME * max(abs(whole), abs(mean))
-    if np.isfinite(whole) and not same:
+    alike = abs(whole - mean) <= _SAME * max(abs(whole), abs(mean))
+    if np.isfinite(whole) and not alike:
         allowed = "a mean in which all examples weigh alike, for gradients of single ones"
         check.reject("loss", "one in which examples weigh differently", allowed)
 
@@ -185,15 +186,17 @@ def _spread(rows, count):
     return rows[places.round().long()]
 
 
-def _check_hooks(params, grads):
+def _check_hooks(params):
     """Check that no hook changes a gradient: single ones would go without it."""
     for name, param in params.items():
         for hook in (param._backward_hooks or {}).values():
             if is_of_meter(hook):
                 continue
+            grad = torch.ones_like(param) + param
+            given = grad.clone()
             with named("model", "one whose hooks take the gradient of an example"):
-                changed = hook(grads[name].clone())
-            if changed is not None and not torch.equal(changed, grads[name]):
+                changed = hook(given)
+            if not same(given if changed is None else changed, grad):
                 found = f"one with a hook that changes the gradient of {name!r}"
                 check.reject("model", found, "one without, for the gradients of single examples")
 

@@ -65,6 +65,8 @@ def from_module(build):
     names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
     name_at = {place: names[id(t)] for place, t in places(module)}
 
+    applied = []  # not empty once a forward was looked at
+
     @undisturbed
     def init(rng):
         return _trained(_built(build, rng))
@@ -73,11 +75,14 @@ def from_module(build):
         like = next(iter(params.values()))
         given = params | {name: _beside(t, like) for name, t in fixed.items()}
         tensors = {place: given[name] for place, name in name_at.items()}
-        with together(), only_outputs(module, tensors), recording(module, name_at, params):
+        watched = only_outputs(module, tensors, thorough=not applied)
+        with together(), watched, recording(module, name_at, params):
             outputs = functional_call(module, tensors, (inputs,), tie_weights=False)
         if not isinstance(outputs, torch.Tensor):
             kind = type(outputs).__name__
             check.reject("build", f"of a module that returns a {kind}", "one that returns a tensor")
+        if not inputs.is_meta and not torch.compiler.is_compiling():
+            applied[:] = [True]
         return outputs
 
     return Model(init, apply)
@@ -120,13 +125,13 @@ def _keep_padding(module):
     Under `vmap` torch knows it in the first row only, and forward mode does not know it at all.
     """
 
-    def hook(layer, inputs, outputs):
-        pads = (inputs[0] == layer.padding_idx)[..., None]
-        return torch.where(pads, outputs.detach(), outputs)
+    def hook(layer, inputs, named_inputs, outputs):
+        (words,) = inputs or named_inputs.values()
+        return torch.where((words == layer.padding_idx)[..., None], outputs.detach(), outputs)
 
     for layer in module.modules():
         if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
-            layer.register_forward_hook(hook)
+            layer.register_forward_hook(hook, with_kwargs=True)
 
 
 def _beside(tensor, like):

@@ -25,29 +25,32 @@ def together():
 
 
 @contextmanager
-def only_outputs(module, tensors):
+def only_outputs(module, tensors, *, thorough):
     """Refuse a forward, with these tensors at their places, that leaves more than its outputs.
 
-    That is random numbers drawn and buffers changed. A program that is being compiled shows
-    neither, nor do tensors without numbers.
+    That is random numbers drawn and buffers changed. To see changes that torch does not count takes
+    a `thorough` look, at all their numbers. A program that is being compiled shows nothing, nor do
+    tensors without numbers.
     """
     compiling = torch.compiler.is_compiling()
     with nullcontext() if compiling else ONE_AT_A_TIME, _without_fast_path():
         if compiling or any(tensor.is_meta for tensor in tensors.values()):
             yield
         else:
-            with _watched(module, tensors):
+            with _watched(module, tensors, thorough):
                 yield
 
 
 @contextmanager
-def _watched(module, tensors):
+def _watched(module, tensors, thorough):
     allowed = "one without, such as in the mode of module.eval()"
-    buffers = {place: tensors[place].clone() for place, _ in _buffers(module)}
+    before = {place: tensors[place].clone() if thorough else None for place, _ in _buffers(module)}
+    counts = {place: _changes(tensors[place]) for place in before}
 
     def look(*_):
         for place, now in _buffers(module):
-            if now is not tensors.get(place) or not same(now, buffers[place]):
+            given = now is tensors.get(place) and _changes(now) == counts[place]
+            if not given or (thorough and not same(now, before[place])):
                 found = f"of a module whose forward changes its buffer {place!r}"
                 check.reject("build", found, allowed)
 
@@ -59,6 +62,11 @@ def _watched(module, tensors):
         hook.remove()
     if not torch.equal(torch.random.get_rng_state(), drawn):
         check.reject("build", "of a module whose forward draws random numbers", allowed)
+
+
+def _changes(tensor):
+    """Return how often a tensor was written to, as far as torch counts it."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _buffers(module):
