@@ -640,7 +640,6 @@ BAD = [
     ({"device": "toaster"}, "device is 'toaster'"),
     ({"device": 3.5}, "device is 3.5"),
     ({"device": None}, "device is None"),
-    ({"device": "meta"}, "device is 'meta'"),
     ({"compiled": "no"}, "compiled is 'no'"),
     ({"precision": "float16"}, "precision is 'float16'"),
     ({"at_once": 2}, "at_once is 2"),
