@@ -183,7 +183,8 @@ def fewest_steps_schedule(problem, batch_size, target, *, pieces=50):
     Returns
     -------
     tuple of Piece
-        Its length is within 0.1 %, or one step, of the shortest.
+        Its length is within 0.1 %, or one step, of the shortest whose rates `optimal_lr_schedule`
+        finds; with few directions and little noise a shorter one may exist.
 
     Raises
     ------
