@@ -58,7 +58,18 @@ def compile_all(*functions, device):
     torch.compiler.reset()  # it keeps a few versions of a function only, then gives up
     # On a CPU, calls of a small step's parts from Python take a fifth of its time.
     options = {"guard_filter_fn": _of_program, "cpp_wrapper": device.type == "cpu"}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        options |= _passes()
     return [_compiled(function, options) for function in functions]
+
+
+def _passes():
+    """Return what the compiler does more than usual; nothing in a torch of other inner parts."""
+    try:
+        from batchscaling.training.shared_products import SharedProducts
+    except ImportError:
+        return {}
+    return {"post_grad_custom_pre_pass": SharedProducts()}
 
 
 def _compiled(function, options):

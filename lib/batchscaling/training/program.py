@@ -14,7 +14,15 @@ from batchscaling.training.losses import cross_entropy
 from batchscaling.training.models.taps import Diagonal, Kronecker, layer_moments
 from batchscaling.training.optimizers.base import AnotherBatch, Taken
 from batchscaling.training.recorded import Recorded
-from batchscaling.training.rows import at_least_two, column, join, of_rows, take
+from batchscaling.training.rows import (
+    at_least_two,
+    column,
+    in_columns,
+    is_in_columns,
+    join,
+    of_rows,
+    take,
+)
 from batchscaling.training.schedules import SCHEDULED, constant
 from batchscaling.training.workers import ALL_HELD
 
@@ -83,6 +91,7 @@ class Program:
         self._query = vmap(optimizer.query) if asks else None
         self._penalty = vmap(optimizer.penalty) if asks and optimizer.penalty else None
         self._recorded = []
+        self._compiled = compiled
         self._forward = _forward_for_compiler if compiled else _forward
         # Nobody looks at gradients or at the state between the two parts of a step.
         self._alone = exchange is None and optimizer.own is None
@@ -113,6 +122,8 @@ class Program:
         params = tree_map(
             self._for_workers, {name: p.to(self.device) for name, p in params.items()}
         )
+        if self._compiled and self.device.type == "cpu":
+            params = {name: self._for_inputs(p) for name, p in params.items()}
         hyper = tree_map(self._for_workers, take(hyper, trials))
         average = tree_map(torch.clone, params) if "decay" in hyper else {}
         outer = {} if exchange is None else self._by_row(exchange.init(self._by_worker(params)))
@@ -347,7 +358,10 @@ class Program:
             grads = backward(slope)
             total = grads if total is None else [a + b for a, b in zip(total, grads, strict=True)]
         # In one layout, as the parameters are: mixed ones take an optimizer several times as long.
-        return {name: grad.contiguous() for name, grad in zip(params, total, strict=True)}
+        return {
+            name: in_columns(grad) if is_in_columns(p) else grad.contiguous()
+            for (name, p), grad in zip(params.items(), total, strict=True)
+        }
 
     def _moments(self, params, batch, fisher):
         """Return every row's mean moments of the layers, with the labels of a Fisher matrix."""
@@ -377,6 +391,12 @@ class Program:
                 inputs = vmap(self.data.augment.apply)(inputs, batch["changes"][:, some])
             part = {"inputs": inputs, "labels": labels[:, some], "counted": counted}
             yield part | ({"uniform": batch["uniform"][:, some]} if "uniform" in batch else {})
+
+    def _for_inputs(self, weight):
+        """Return weights; those that meet the inputs themselves lie as one large product asks."""
+        inputs = self.data.train_inputs
+        meet = inputs.ndim == 2 and weight.ndim == 3 and weight.shape[1] == inputs.shape[1]
+        return in_columns(weight) if meet else weight
 
     def _mean(self, tensors):
         """Return for each worker here the mean over all workers; a lone trial's only once."""

@@ -7,9 +7,28 @@ import torch
 from torch.utils._pytree import tree_map
 
 
+def in_columns(tensor):
+    """Return matrices of rows that lie in memory column by column."""
+    return tensor.mT.contiguous().mT
+
+
+def is_in_columns(tensor):
+    """Return whether matrices of rows lie in memory column by column."""
+    return tensor.ndim == 3 and not tensor.is_contiguous() and tensor.mT.is_contiguous()
+
+
+def _in_their_layout(function, *tensors):
+    """Return a function of tensors that takes or joins their rows, in the layout of their matrices.
+
+    torch makes them lie row by row.
+    """
+    columns = all(map(is_in_columns, tensors))
+    return function(*(t.mT for t in tensors)).mT if columns else function(*tensors)
+
+
 def take(tree, rows):
     """Return some rows, a slice or an index, of every tensor."""
-    return tree_map(lambda tensor: tensor[rows], tree)
+    return tree_map(lambda tensor: _in_their_layout(lambda t: t[rows], tensor), tree)
 
 
 def of_rows(examples, index):
@@ -32,7 +51,7 @@ def of_rows(examples, index):
 
 def join(trees):
     """Return the rows of the first tree, then those of the next, and so on."""
-    return tree_map(lambda *parts: torch.cat(parts), *trees)
+    return tree_map(lambda *parts: _in_their_layout(lambda *p: torch.cat(p), *parts), *trees)
 
 
 def column(numbers, like):
