@@ -57,3 +57,25 @@ def test_stored_measurements_are_whole(file, run, tmp_path, monkeypatch):
 def test_numbers_are_short_and_none_where_they_are_not_finite():
     assert short(1 / 3) == 0.333333 and short(123456.7, 4) == 123500.0
     assert [short(x) for x in (None, float("nan"), float("inf"), -float("inf"))] == [None] * 4
+
+
+def test_two_that_fill_one_file_lose_nothing(tmp_path):
+    file = tmp_path / "file.json"
+
+    def measure(size, seed):
+        if (size, seed) == (1, 0):  # meanwhile another process measures the others
+            fill(file, "rows", CELLS[1:], lambda size, seed: {"found": 0}, "make it")
+        return {"found": 1}
+
+    fill(file, "rows", CELLS, measure, "make it")
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    assert len(rows) == len(CELLS) and rows[-1] == CELLS[0] | {"found": 1}
+
+
+def test_a_file_of_other_settings_is_refused_and_left_as_it_was(tmp_path):
+    file = tmp_path / "file.json"
+    fill(file, "rows", CELLS[:1], lambda **cell: {"found": 1}, "make it", target=0.2)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"^file is .*one of \{'target': 0.1\}; it is of "):
+        fill(file, "rows", CELLS, lambda **cell: {"found": 1}, "make it", target=0.1)
+    assert file.read_bytes() == before

@@ -3,6 +3,7 @@
 import json
 import time
 
+from batchscaling import _validation as check
 from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
 
@@ -24,18 +25,37 @@ def fill(file, part, cells, measure, command, **about):
         That makes the file, for its provenance, which has the seconds of all calls.
     **about
         What else the file holds.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else.
     """
-    stored = json.loads(file.read_text("utf-8")) if file.exists() else {part: []}
-    before, began = stored.get("provenance", {}).get("seconds", 0), time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        if any(cell.items() <= done.items() for done in stored[part]):
+        if _holds(_read(file, part, about)[part], cell):
             continue
-        stored[part].append(cell | measure(**cell))
-        seconds = before + time.perf_counter() - began
+        began, found = time.perf_counter(), measure(**cell)
+        stored = _read(file, part, about)  # another process may have added cells
+        seconds = stored["provenance"]["seconds"] + time.perf_counter() - began
         origin = provenance(command, "cpu", seconds)
-        write_record(file, {"provenance": origin, **about, part: stored[part]})
-        print(f"{seconds:6.0f} s", json.dumps(stored[part][-1]), flush=True)
+        write_record(file, {"provenance": origin, **about, part: [*stored[part], cell | found]})
+        print(f"{seconds:6.0f} s", json.dumps(cell | found), flush=True)
+
+
+def _read(file, part, about):
+    """Return what a file holds; one of other settings is refused."""
+    if not file.exists():
+        return {part: [], "provenance": {"seconds": 0}}
+    stored = json.loads(file.read_text("utf-8"))
+    held = {name: value for name, value in stored.items() if name not in (part, "provenance")}
+    if held != json.loads(json.dumps(about)):
+        check.reject("file", str(file), f"one of {about}; it is of {held}")
+    return stored
+
+
+def _holds(cells, cell):
+    return any(cell.items() <= done.items() for done in cells)
 
 
 def short(value, digits=6):

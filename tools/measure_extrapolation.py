@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from batchscaling import _validation as check
 from batchscaling.ranges import join
 from batchscaling.training import (
     OPTIMIZERS,
@@ -343,8 +344,11 @@ def main(network, device, folder=FOLDER):
     folder.mkdir(parents=True, exist_ok=True)
     command = f"python -m tools.measure_extrapolation {network} --device {device}"
     counts = ("budget", "trials", "seeds", "finalists", "final_seeds", "fresh", "decay")
-    stored["setting"] = {name: getattr(setting, name) for name in counts}
-    stored["target"] = task.targets["validation"]
+    about = {"setting": {name: getattr(setting, name) for name in counts}}
+    about["target"] = task.targets["validation"]
+    for name, value in about.items():
+        if stored.setdefault(name, value) != value:
+            check.reject("file", str(file), f"one whose {name} is {value}; it is {stored[name]}")
     for cell in tqdm(todo, desc=network):
         start = time.perf_counter()
         kept = Search(setting, cell, task, data, device).run()

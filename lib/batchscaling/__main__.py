@@ -51,7 +51,8 @@ def _run(options):
             raise
         _exit(_WRONG, f'{error}; install it with: pip install "batchscaling[{extra}]"')
     except KeyboardInterrupt:
-        _exit(_INTERRUPTED, "interrupted; the same command goes on where it was")
+        again = "; the same command goes on where it was" if options.goes_on else ""
+        _exit(_INTERRUPTED, f"interrupted{again}")
 
 
 def _exit(status, message):
@@ -62,6 +63,7 @@ def _exit(status, message):
 def _parser():
     parser = argparse.ArgumentParser(prog="batchscaling", description="Batch-size experiments.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(goes_on=False)  # whether the command that was interrupted does
 
     data = commands.add_parser("data", help="list the data sets, or download some")
     data.add_argument("names", nargs="*", metavar="NAME", help='data sets to download, or "all"')
@@ -82,7 +84,7 @@ def _parser():
     sweep.add_argument("--device", default="cpu", help="cpu or cuda")
     sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (1)")
     sweep.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto")
-    sweep.set_defaults(run=_sweep)
+    sweep.set_defaults(run=_sweep, goes_on=True)
 
     job = commands.add_parser(
         "train-distributed", help="train one setting with several processes, under torchrun"
@@ -100,7 +102,7 @@ def _parser():
     job.add_argument("--checkpoint-every", type=int, default=1000, help="steps (1000)")
     job.add_argument("--device", default="cpu", help="cpu or cuda")
     job.add_argument("--timeout", type=float, default=600, help="seconds to wait for others (600)")
-    job.set_defaults(run=_train_distributed)
+    job.set_defaults(run=_train_distributed, goes_on=True)
 
     results = commands.add_parser("results", help="print and draw the results of sweeps")
     results.add_argument("folder", type=_path, nargs="?", help="of results (the book's own)")

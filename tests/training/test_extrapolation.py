@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import torch.distributed as dist
 from hypothesis import given
@@ -448,3 +449,10 @@ def test_outer_hyperparameters_are_checked(data, model, name, value):
     hyper.pop(name)
     with pytest.raises(ValueError, match=r"^trials.hyper is .*; allowed"):
         train(data, model, sgd, grid(0, **hyper), **options)
+
+
+def test_adam_without_memory_of_squares_extrapolates_from_the_first_step_on():
+    hyper = {"lr": 0.01, "beta1": 0.9, "beta2": 0.0, "epsilon": 1e-8, "extrapolation": 0.01}
+    how = {"batch_size": 16, "max_steps": 4, "evaluate_at": range(5)}
+    found = train(tiny.load(), tiny.TINY.model, extrap_adam, grid(0, **hyper), **how)
+    assert np.isfinite(found.loss).all() and not found.diverged.any()

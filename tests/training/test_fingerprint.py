@@ -6,20 +6,25 @@ import pytest
 import torch
 
 from batchscaling.training import (
+    FlipCrop,
     Schedule,
     adam,
     chain,
     constant,
     decoupled_weight_decay,
+    digits,
     fix,
     grid,
     kfac,
     nesterov,
     nesterov_lookahead,
     perturbation,
+    resnet,
     sgd,
     step_drops,
     synchronous,
+    tiny_shakespeare,
+    transformer_lm,
     weights_only,
     with_fisher,
 )
@@ -102,3 +107,24 @@ def test_each_schedule_has_a_digest_of_its_own_and_rounding_changes_none(data, m
 def test_each_loss_has_a_digest_of_its_own(data, model):
     losses = cross_entropy, smoothed_cross_entropy(0.1), smoothed_cross_entropy(0.2)
     assert len({told(data, model, loss=loss)["loss (digest)"] for loss in losses}) == 3
+
+
+def test_a_network_with_the_same_parameters_and_another_function_is_told():
+    text = tiny_shakespeare(length=8, validation=20, examples=100)
+    two, four = (transformer_lm(65, width=8, heads=n, units=8, layers=1) for n in (2, 4))
+    assert told(text, two)["outputs (digest)"] != told(text, four)["outputs (digest)"]
+    assert told(text, two) == told(text, replace(two))
+
+
+def test_augmentation_and_ghost_batches_are_told():
+    data = digits(validation=60)
+    data = replace(
+        data,
+        train_inputs=data.train_inputs.view(-1, 1, 8, 8),
+        validation_inputs=data.validation_inputs.view(-1, 1, 8, 8),
+    )
+    small, large = (resnet(8, ghost_size=n, width=2, channels=1) for n in (4, 8))
+    assert told(data, small)["ghost batch"] != told(data, large)["ghost batch"]
+    kinds = [None, FlipCrop(1), FlipCrop(2)]
+    digests = [told(replace(data, augment=kind), small)["augmentation (digest)"] for kind in kinds]
+    assert len(set(digests)) == 3 and digests[0] == ""

@@ -22,15 +22,19 @@ from batchscaling.training import (
     Data,
     FlipCrop,
     batches,
+    chain,
     grid,
     heavy_ball,
     lstm,
     measure_noise,
     mlp,
+    nesterov,
+    nesterov_lookahead,
     resnet,
     sgd,
     simple_cnn,
     train,
+    weight_decay,
 )
 from batchscaling.training.data import generator
 from batchscaling.training.from_phases import from_phases
@@ -296,3 +300,19 @@ def test_unbiased_on_a_network(data, model):
     for values, wanted in ((trace, population), (signal, squared)):
         assert abs(values.mean() - wanted) < 4 * values.std() / np.sqrt(len(values))
     assert exact.trace == pytest.approx(population * 300 / 299)
+
+
+def test_weight_decay_is_in_no_norm(data, model):
+    """Whether an optimizer takes its gradient elsewhere decides where the decay is added."""
+    trials = grid(0, lr=0.01, momentum=0.0, weight_decay=1.0)
+    found = [
+        measure_noise(data, model, chain(weight_decay, o), trials, batch_size=32, max_steps=3)
+        for o in (heavy_ball, nesterov, nesterov_lookahead)
+    ]
+    plain = measure_noise(
+        data, model, heavy_ball, grid(0, lr=0.01, momentum=0.0), batch_size=32, max_steps=1
+    )
+    for history in found:
+        np.testing.assert_allclose(history.large_norm, found[0].large_norm, rtol=1e-5)
+        np.testing.assert_allclose(history.small_norm, found[0].small_norm, rtol=1e-5)
+        np.testing.assert_allclose(history.large_norm[:, 0], plain.large_norm[:, 0], rtol=1e-6)

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from batchscaling.training import (
     Data,
     Trials,
+    digits,
     grid,
     mlp,
     sgd,
@@ -372,3 +373,14 @@ def test_adaptive_damping_trains_and_rows_do_not_meet(data):
     assert not np.array_equal(fixed.loss, together.loss)
     one = Trials(trials.seeds[[5]], {n: v[[5]] for n, v in trials.hyper.items()})
     np.testing.assert_allclose(run(one).loss[0], together.loss[5], rtol=1e-4)
+
+
+def test_a_trial_that_goes_through_in_parts_is_the_trial_alone():
+    """Inverses lie in memory column by column, also where those of parts are joined."""
+    settings = {"batch_size": 256, "max_steps": 12, "evaluate_at": [0, 12], "at_once": 1024}
+    hyper = {"lr": 0.05, "momentum": 0.5, "damping": 0.1, "kl_clip": 0.01, "factor_decay": 0.9}
+    data, model, losses = digits(), mlp([64, 8, 10]), []
+    for count in (1, 3, 9):
+        trials = grid(range(count), **hyper)
+        losses.append(train(data, model, kfac, trials, **settings).loss[0, -1])
+    assert losses[0] == losses[1] == losses[2]

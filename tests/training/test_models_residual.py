@@ -1,10 +1,14 @@
 """ResNets, wide ResNets and VGG against ordinary modules of torch.nn."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from batchscaling.training import digits, local_steps, outer_steps, sgd
 from batchscaling.training.models import (
     layers_cpu,
     resnet,
@@ -15,6 +19,8 @@ from batchscaling.training.models import (
     wide_resnet,
 )
 from batchscaling.training.models.norm import ghost_batch_norm
+from batchscaling.training.program import Program
+from batchscaling.training.rows import Pieces
 
 GHOST = 4
 
@@ -310,3 +316,24 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
         call()
+
+
+@pytest.mark.parametrize(
+    ("exchange", "hyper"),
+    [(local_steps(2, 3), {}), (outer_steps(2, 3), {"outer_lr": 0.7, "outer_momentum": 0.9})],
+)
+def test_filters_have_norm_one_also_after_workers_met(exchange, hyper):
+    data = digits()
+    data = replace(
+        data,
+        train_inputs=data.train_inputs.view(-1, 1, 8, 8),
+        validation_inputs=data.validation_inputs.view(-1, 1, 8, 8),
+    )
+    model = resnet(8, ghost_size=2, width=2, channels=1, weight_norm=True)
+    program = Program(data, model, sgd, Pieces(2**15, 2), exchange=exchange)
+    numbers = {name: torch.full((2,), value) for name, value in {**hyper, "lr": 1.0}.items()}
+    program.start(np.array([0, 1]), numbers, 8)
+    for step in range(6):
+        program.step(step)
+        norms = program.rows.params["block0.0.weight"].flatten(2).norm(dim=2)
+        torch.testing.assert_close(norms, torch.ones_like(norms))

@@ -1,10 +1,14 @@
 """LSTM and Transformers against ordinary modules of torch.nn."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from batchscaling.training.data import generator
 from batchscaling.training.models import lstm, transformer, transformer_lm
 
 WORDS, SOURCES, LENGTH, WIDTH, HEADS = 11, 9, 6, 8, 2
@@ -230,3 +234,16 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*allowed: "):
         call()
+
+
+@pytest.mark.parametrize("width", [np.int8(64), np.uint8(128), torch.tensor(64)])
+def test_sizes_may_be_integers_of_any_width(width):
+    sizes = {"heads": np.int8(2), "units": np.int8(16), "layers": 1}
+    plain = {"width": int(width), "heads": 2, "units": 16, "layers": 1}
+    for build in (partial(transformer_lm, 65), partial(transformer, 20, 30, source_length=7)):
+        found, expected = (
+            build(**given).init(generator(0, "init"))
+            for given in ({"width": width, **sizes}, plain)
+        )
+        for name, tensor in expected.items():
+            assert tensor.isfinite().all() and torch.equal(found[name], tensor)

@@ -432,3 +432,9 @@ def test_a_corrected_accumulator_takes_full_steps_at_once():
 def test_accumulator_refuses(name, bad):
     with pytest.raises(ValueError, match=f"^{name} is"):
         accumulator(**{name: bad})
+
+
+def test_a_part_that_changes_updates_comes_after_a_rate():
+    for part in (decoupled_weight_decay, fix(decoupled_weight_decay, weight_decay=0.1)):
+        with pytest.raises(ValueError, match=r"^optimizers\[0\] is .a part that changes updates"):
+            chain(part, sgd)

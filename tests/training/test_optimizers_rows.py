@@ -1,11 +1,15 @@
 """Every optimizer over the rows of many trials, as `torch.func.vmap` runs it."""
 
 import math
+import shutil
 
+import numpy as np
 import pytest
+import tiny
 import torch
 from torch.func import vmap
 
+from batchscaling.training import Optimizer, grid, mlp, train
 from batchscaling.training.optimizers import (
     adam,
     adam_without_momentum,
@@ -138,3 +142,49 @@ def test_adam_without_momentum_keeps_half_the_numbers():
 
     state, full = adam_without_momentum.init(params), adam.init(params)
     assert 2 * numbers(state) == numbers(full)
+
+
+COMPILES = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler"
+)
+
+
+def of_differences(keep):
+    """Return heavy ball whose state is the parameters before the step, as they are or copied."""
+
+    def update(grads, state, params, hyper):
+        steps = {name: p - state[name] for name, p in params.items()}
+        updates = {n: hyper["momentum"] * steps[n] - hyper["lr"] * g for n, g in grads.items()}
+        return updates, keep(params)
+
+    return Optimizer(keep, update, heavy_ball.hyper)
+
+
+@pytest.mark.parametrize(
+    ("view", "compiled"),
+    [(False, False), (True, False), pytest.param(False, True, marks=COMPILES)],
+)
+def test_a_state_may_hold_the_parameters(view, compiled):
+    data, model = tiny.load(), mlp([tiny.FEATURES, 8, tiny.CLASSES])
+    trials = grid([0, 1], lr=0.05, momentum=0.9)
+    how = {"batch_size": 16, "max_steps": 20, "evaluate_at": [0, 20], "compiled": compiled}
+    held = of_differences(lambda params: {n: p[:] if view else p for n, p in params.items()})
+    expected = train(data, model, heavy_ball, trials, **how).loss
+    np.testing.assert_allclose(train(data, model, held, trials, **how).loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("keep", [dict, lambda params: {n: p.clone() for n, p in params.items()}])
+def test_a_state_may_be_where_training_began(keep):
+    """A pull towards the first parameters is weight decay of the distance from them."""
+    data, model = tiny.load(), mlp([tiny.FEATURES, 8, tiny.CLASSES])
+
+    def update(grads, state, params, hyper):
+        pulls = {name: grads[name] + (p - state[name]) for name, p in params.items()}
+        return {name: -hyper["lr"] * pull for name, pull in pulls.items()}, state
+
+    how = {"batch_size": 16, "max_steps": 20, "evaluate_at": [0, 20]}
+    anchored, free = (
+        train(data, model, optimizer, grid([0, 1], lr=0.1), **how).loss[:, -1]
+        for optimizer in (Optimizer(keep, update, sgd.hyper), sgd)
+    )
+    assert (anchored > free + 0.05).all()

@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -18,11 +19,14 @@ from batchscaling.__main__ import main
 from batchscaling.training import (
     TASKS,
     Cell,
+    FlipCrop,
     Range,
+    digits,
     load_task,
     mlp,
     run_cell,
     run_sweep,
+    simple_cnn,
     step_drops,
 )
 from batchscaling.training.own_tasks import identity, is_of
@@ -236,3 +240,42 @@ def test_a_task_of_the_book_is_not_taken_for_an_own_one(own, tmp_path, monkeypat
     monkeypatch.setitem(TASKS, "own", own)
     with pytest.raises(ValueError, match=r"^folder is .* of another task called 'own'"):
         run_sweep([Cell("own", "sgd", 16, **SMALL)], tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"schedule": step_drops([20], 0.1)}, {"schedule": step_drops([90], 0.1)}),
+        ({}, {"schedule": step_drops([700], 0.1)}),
+        ({}, {"targets": {"validation": 0.6001}}),
+        ({"examples": 3000}, {"examples": 3001}),
+        ({"rates": {"sgd": Range(0.1, 1)}}, {"rates": {"sgd": Range(0.1, 1.0001)}}),
+    ],
+)
+def test_what_is_given_is_compared_exactly(own, one, other):
+    first, second = replace(own, **one), replace(own, **other)
+    record = json.loads(json.dumps({"identity": identity(first)}))
+    assert is_of(record, replace(first)) and not is_of(record, second)
+
+
+def test_another_augmentation_is_another_task(own):
+    def load(augment):
+        data = digits(validation=60)
+        return replace(
+            data,
+            train_inputs=data.train_inputs.view(-1, 1, 8, 8),
+            validation_inputs=data.validation_inputs.view(-1, 1, 8, 8),
+            augment=augment,
+        )
+
+    cnn = replace(own, model=simple_cnn(8, filters=(2, 3), units=8))
+    tasks = [replace(cnn, load=partial(load, a)) for a in (None, FlipCrop(1), FlipCrop(2))]
+    records = [{"identity": identity(task)} for task in tasks]
+    same = [[is_of(record, replace(task)) for task in tasks] for record in records]
+    assert same == np.eye(3, dtype=bool).tolist()
+
+
+def test_data_made_in_inference_mode_are_known(own):
+    with torch.inference_mode():
+        data = tiny.load()
+    assert identity(replace(own, load=lambda: data)) == identity(own)

@@ -17,6 +17,8 @@ from batchscaling.training import (
     fix,
     grid,
     heavy_ball,
+    kfac_adaptive_damping,
+    kfac_without_momentum,
     nesterov,
     process_group,
     step_drops,
@@ -352,6 +354,9 @@ BAD_ALONE = [
     ({"checkpoint": 5}, "checkpoint is 5; allowed: the path of a file, or None"),
     ({"checkpoint": b"a.npz"}, "checkpoint is b'a.npz'; allowed: the path"),
     ({"checkpoint_every": 0}, "checkpoint_every is 0; allowed"),
+    ({"settings": {"a": {1, 2}}}, "settings is {'a': {1, 2}}; allowed: a mapping of str to what"),
+    ({"settings": ["a"]}, "settings is .'a'.; allowed: a mapping"),
+    ({"group": None}, "group is None; allowed: a Group"),
     ({"checkpoint": "/no/such/folder/a.npz"}, "checkpoint is '/no/such/folder/a.npz'; allowed"),
     ({"batch_size": 97}, "batch_size is 97; allowed"),
     ({"max_steps": 0}, "max_steps is 0; allowed"),
@@ -363,3 +368,32 @@ BAD_ALONE = [
 def test_bad_arguments_are_named(alone, changed, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         alone[0](grid([0], lr=0.1), **changed)
+
+
+LOOKING = {"lr": 0.05, "damping": 0.1, "kl_clip": 0.01, "factor_decay": 0.9}
+
+
+@pytest.mark.parametrize("optimizer", [kfac_without_momentum, kfac_adaptive_damping])
+def test_a_state_that_grows_in_the_first_step_goes_on_from_a_checkpoint(alone, tmp_path, optimizer):
+    hyper = LOOKING | ({"momentum": 0.5} if optimizer is kfac_adaptive_damping else {})
+    train_on = partial(train_distributed, *alone[0].args[:2], optimizer, **alone[0].keywords)
+    trials = grid([0, 1], **hyper)
+    whole = train_on(trials)
+    for _ in range(2):
+        run = train_on(trials, checkpoint=tmp_path / "a.npz", checkpoint_every=11)
+        assert_same_results(run.results, whole.results)
+        np.testing.assert_array_equal(run.means, whole.means)
+    with np.load(tmp_path / "a.npz") as held:
+        assert held["step"] == 22
+
+
+def test_a_damaged_file_of_any_kind_is_refused(alone, tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    alone[0](grid([0], lr=0.1), checkpoint=path, checkpoint_every=8)
+
+    def broken(*args, **kwargs):
+        raise NotImplementedError("compression type 9")
+
+    monkeypatch.setattr(np, "load", broken)
+    with pytest.raises(ValueError, match=r"^checkpoint is .*compression type 9"):
+        alone[0](grid([0], lr=0.1), checkpoint=path)

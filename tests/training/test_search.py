@@ -157,3 +157,15 @@ BAD = [
 def test_bad_input_names_parameter_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}.*allowed: "):
         call()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"effective_lr": [0.1]}, "'momentum' beside 'effective_lr'"),
+        ({"relative_extrapolation": [0.1]}, "'lr' beside 'relative_extrapolation'"),
+    ],
+)
+def test_a_hyperparameter_that_another_one_needs_is_named(values, words):
+    with pytest.raises(ValueError, match=f"^values is .*; allowed: {words}"):
+        hyperparameters(values)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from tiny import TINY
 
 from batchscaling.__main__ import _parser
@@ -472,3 +473,32 @@ def test_bad_sweeps_make_no_folder(tmp_path, cells):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}.*allowed: "):
             run_sweep(sweep, folder, progress=False, **options)
     assert not folder.exists()
+
+
+def test_a_device_of_torch_and_a_target_of_numpy_are_taken(task, tmp_path):
+    task(targets={"validation": np.float32(0.8)})
+    (path,) = run_sweep([cell("sgd", 96)], tmp_path, device=torch.device("cpu"), progress=False)
+    assert json.loads(path.read_text("utf-8"))["targets"] == {"validation": float(np.float32(0.8))}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c, path: run_sweep(c, path), "cells is Cell.*; allowed: a sequence of Cell"),
+        (lambda c, path: run_sweep([c], None), "folder is None; allowed: the path of a folder"),
+        (lambda c, path: run_sweep([c], path, device="x"), "device is 'x'; allowed"),
+        (lambda c, path: run_sweep([c], "/proc"), "folder is '/proc'; allowed: .*written to"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_search(task, tmp_path, call, words):
+    task()
+    with pytest.raises(ValueError, match=f"^{words}"):
+        call(cell("sgd", 96), tmp_path)
+
+
+def test_a_target_above_the_loss_at_the_start_is_named(task):
+    task(targets={"validation": 50.0})
+    with pytest.raises(
+        ValueError, match=r"^targets\['validation'\] is 50.0; allowed: one below the"
+    ):
+        run_cell(cell("sgd", 96))

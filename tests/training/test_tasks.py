@@ -1,9 +1,12 @@
 """The tasks of sweeps: data, network, targets and search spaces fit one another."""
 
+import re
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from tiny import TINY
 
@@ -17,6 +20,7 @@ from batchscaling.training import (
     grid,
     hyperparameters,
     linear_decay,
+    mlp,
     run_cell,
     sgd,
     train,
@@ -160,3 +164,32 @@ def test_kfac_sees_every_layer_of_the_transformer():
     result = train(few, task.model, task.optimizer("kfac"), grid([0], **setting), **options)
     loss = result.losses["training"][0]
     assert np.isfinite(loss).all() and loss[-1] < 0.95 * loss[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"targets": {}}, "targets is {}; allowed: a mapping of some of validation"),
+        ({"targets": 1.0}, "targets is 1.0; allowed: a mapping"),
+        ({"targets": {"valid": 1.0}}, "targets is 'valid'; allowed: one of 'validation'"),
+        ({"targets": {"validation": 0}}, "targets['validation'] is 0; allowed: a finite number"),
+        ({"ranges": None}, "ranges is None; allowed: a mapping"),
+        ({"rates": None}, "rates is None; allowed: a mapping"),
+        ({"rates": {"sgd": (1, 2)}}, "rates['sgd'] is (1, 2); allowed: a Range"),
+        ({"schedule": "x"}, "schedule is 'x'; allowed: a Schedule"),
+        ({"loss": "x"}, "loss is 'x'; allowed: a Loss"),
+        ({"model": mlp}, "allowed: a Model"),
+        ({"load": 5}, "load is 5; allowed: a function without arguments"),
+    ],
+)
+def test_what_is_no_part_of_a_task_is_named_at_once(changed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        replace(tiny.TINY, **changed)
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), Decimal("0.5")]
+)
+def test_a_target_may_be_a_number_of_any_type(number):
+    goal = replace(tiny.TINY, targets={"validation": number}).targets["validation"]
+    assert type(goal) is float and goal == 0.5

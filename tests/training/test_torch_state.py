@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from batchscaling.training import (
+    Objective,
     Schedule,
     digits,
     gradient_products,
@@ -19,6 +21,7 @@ from batchscaling.training import (
     measure_noise,
     mlp,
     per_example_gradients,
+    softmax_regression,
     train,
 )
 from batchscaling.training._torch_state import matrix_products
@@ -212,3 +215,46 @@ def test_the_process_returns_memory(training):
     script = MEMORY.format(training=training)
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert float(run.stdout) < 100
+
+
+def test_trainings_in_threads_leave_the_default_as_it_was():
+    data, trials = digits(), grid([0, 1], lr=0.1, momentum=0.5)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def factor(step, hyper):
+        inside.set()
+        go_on.wait(60)
+        return 1.0
+
+    def run(schedule):
+        train(data, MODEL, heavy_ball, trials, schedule=schedule, batch_size=8, max_steps=2)
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        first = threading.Thread(target=run, args=(Schedule(factor, {}),))
+        first.start()
+        assert inside.wait(60)
+        second = threading.Thread(target=run, args=(Schedule(lambda step, hyper: 1.0, {}),))
+        second.start()
+        second.join()
+        assert torch.get_default_dtype() == torch.float32  # the first one still trains
+        go_on.set()
+        first.join()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        go_on.set()
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_default_device_changes_no_data_set(monkeypatch):
+    expected = digits()
+    objective = Objective.of(expected, softmax_regression(64, 10), 0.1)
+    torch.set_default_device("meta")
+    try:
+        found = digits()
+        with torch.no_grad():
+            again = Objective.of(expected, softmax_regression(64, 10), 0.1)
+    finally:
+        torch.set_default_device(None)
+    assert found.train_inputs.device.type == "cpu" and again == objective
+    assert torch.equal(found.train_inputs, expected.train_inputs)

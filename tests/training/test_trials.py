@@ -182,3 +182,9 @@ def test_progress_bar_shows_only_when_asked(data, model, capsys):
     assert capsys.readouterr().err == ""
     train(data, model, sgd, grid(0, lr=0.1), progress=True, **settings)
     assert "batch size 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [0, "a", None, [[1, 2], [3]], [[1, 2]], np.array(3)])
+def test_seeds_that_are_no_sequence_are_named(seeds):
+    with pytest.raises(ValueError, match=r"^seeds is .*; allowed: a sequence of integers"):
+        Trials(seeds, {"lr": [0.1]})

@@ -2,11 +2,13 @@
 
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from threading import Lock
 
 import torch
 from torch.amp.autocast_mode import is_autocast_available
 
 _AUTOCASTS = ("cpu", "cuda", "mps", "xpu")
+_users, _before, _lock = 0, None, Lock()
 
 
 def undisturbed(function):
@@ -19,7 +21,7 @@ def undisturbed(function):
             # It would raise an error where a trial diverges.
             stack.enter_context(torch.autograd.set_detect_anomaly(False))
             stack.enter_context(without_autocast())
-            stack.enter_context(_default_dtype(torch.float32))
+            stack.enter_context(_float32())
             if torch.empty(0).device.type != "cpu":
                 # Not always: torch then looks at every call of a function.
                 stack.enter_context(torch.device("cpu"))
@@ -60,13 +62,21 @@ def matrix_products(*, tf32):
 
 
 @contextmanager
-def _default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def _float32():
+    """Make float32 the default, and restore it when the last thread that asked for it ends."""
+    global _users, _before
+    with _lock:
+        if _users == 0:
+            _before = torch.get_default_dtype()
+        _users += 1
+        torch.set_default_dtype(torch.float32)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                torch.set_default_dtype(_before)
 
 
 def _leaves():

@@ -10,6 +10,7 @@ from batchscaling import _validation as check
 from batchscaling.curves.records import file_name
 from batchscaling.curves.results import acts
 from batchscaling.ranges import join
+from batchscaling.training.device import check_device
 from batchscaling.training.loop import train
 from batchscaling.training.own_tasks import identity
 from batchscaling.training.provenance import provenance
@@ -108,9 +109,10 @@ class Cell:
 
 
 def check_cell(cell):
-    """Check that something is a `Cell`, and not the name of one."""
+    """Return a `Cell`; refuse what is none, such as the name of one."""
     if not isinstance(cell, Cell):
         check.reject("cell", cell, "a Cell, such as Cell('digits-mlp', 'sgd', 64)")
+    return cell
 
 
 def run_cell(cell, *, device="cpu", progress=False):
@@ -125,7 +127,7 @@ def run_cell(cell, *, device="cpu", progress=False):
     Parameters
     ----------
     cell : Cell
-    device : str
+    device : str or torch.device
     progress : bool
         Whether to show progress bars.
 
@@ -141,7 +143,8 @@ def run_cell(cell, *, device="cpu", progress=False):
         If `cell` is none, or there is no such device.
     """
     check_cell(cell)
-    start = time.perf_counter()
+    device, start = str(check_device(device)), time.perf_counter()
+    known = {"identity": identity(cell.task)} if cell.is_own else {}
     search = _Search(cell, device, progress)
     search.fill()
     widened = []
@@ -151,7 +154,7 @@ def run_cell(cell, *, device="cpu", progress=False):
     best = {measure: final["best"] for measure, final in finals.items()}
     return {
         "cell": cell.settings,
-        **({"identity": identity(cell.task)} if cell.is_own else {}),
+        **known,
         "trained_batch_size": search.batch_size,
         "targets": dict(search.task.targets),
         "space": {name: [r.low, r.high] for name, r in search.space.items()},
@@ -248,6 +251,9 @@ class _Search:
         self.diverged = np.concatenate([self.diverged, results.diverged.reshape(shape)])
         for measure, old in self.steps.items():
             new = results.crossing(measure).reshape(shape)
+            if not new.all():
+                least = f"one below the loss at the start, {results.losses[measure][:, 0].min():g}"
+                check.reject(f"targets[{measure!r}]", self.task.targets[measure], least)
             self.steps[measure] = np.concatenate([old, new])
 
     def _again(self, measure, settings, first_seed, count):

@@ -19,7 +19,7 @@ from batchscaling.training.evaluation import MEASURES, Evaluation
 from batchscaling.training.fit import check_fit
 from batchscaling.training.kinds import check_kinds
 from batchscaling.training.losses import cross_entropy, smoothed_cross_entropy
-from batchscaling.training.optimizers.base import check_single
+from batchscaling.training.optimizers.base import check_single, join_hyper
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 from batchscaling.training.schedules import BatchSizes, constant
@@ -223,7 +223,7 @@ class Measured:
     """
 
     def __init__(self, trials, steps, targets, measures, patience, exact):
-        if not exact and not targets:
+        if not check.flag("exact", exact) and not targets:
             check.reject("exact", exact, "True without a target")
         self.patience = np.inf if patience is None else check.real("patience", patience, 1)
         self.trials, self.steps, self.targets, self.exact = trials, steps, targets, exact
@@ -305,7 +305,7 @@ def check_batch_size(batch_size, max_steps, data, model, exchange):
 
 def _check_smoothing(loss, label_smoothing):
     """Return the loss of training, its labels smoothed."""
-    check.real("label_smoothing", label_smoothing, 0, 1, high_open=True)
+    label_smoothing = check.real("label_smoothing", label_smoothing, 0, 1, high_open=True)
     if not label_smoothing:
         return loss
     if loss is not cross_entropy:
@@ -348,9 +348,8 @@ def check_complete(optimizer):
 def check_hyper(optimizer, schedule, trials, device, exchange=None):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
     check_complete(optimizer)
-    rules = {**optimizer.hyper, **schedule.hyper}
-    if exchange is not None:
-        rules |= exchange.hyper
+    parts = [optimizer, schedule] + [exchange] * (exchange is not None)
+    rules = join_hyper("optimizer, schedule and exchange", parts)
     if "decay" in trials.hyper:
         rules.setdefault("decay", partial(check.real, low=0, high=1, high_open=True))
     if set(trials.hyper) != set(rules):

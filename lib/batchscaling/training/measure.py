@@ -3,7 +3,7 @@
 What is measured here goes to the estimators of `batchscaling.noise`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def measure_noise(
 
     The steps are those of `train`, up to rounding. Each batch is cut into parts; their gradients
     have the small batch size, and their mean, which the optimizer takes, has the large one. So the
-    measurement costs no further gradients.
+    measurement costs no further gradients. They are those of the loss, without weight decay.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def measure_noise(
     check_fit(data, model)
 
     data, norms = data.to(device), _Norms()
-    exchange = replace(synchronous(parts), gradients=norms.mean)
-    program = Program(data, model, optimizer, pieces, schedule=schedule, exchange=exchange)
+    how = {"schedule": schedule, "exchange": synchronous(parts), "watch": norms.add}
+    program = Program(data, model, optimizer, pieces, **how)
     program.start(trials.seeds, hyper, batch_size)
     evaluation = Evaluation(data, model, cross_entropy, pieces)
     scores, observed, rows = [], [], np.arange(len(trials.seeds))
@@ -140,17 +140,16 @@ def measure_noise(
 
 
 class _Norms:
-    """Records squared norms of the gradients that workers exchange."""
+    """Records squared norms of the workers' gradients, and of their means."""
 
     def __init__(self):
         self._small, self._large = [], []
 
-    def mean(self, grads, step, mean):
-        """Return the mean over the workers for each, and record its norm and the mean of theirs."""
-        whole = mean(grads)
+    def add(self, grads):
+        """Record the norm of the mean over the workers, and the mean of their norms."""
         self._small.append(_square(grads).mean(1))
-        self._large.append(_square({name: g[:, :1] for name, g in whole.items()})[:, 0])
-        return whole
+        means = {name: g.mean(1, keepdim=True) for name, g in grads.items()}
+        self._large.append(_square(means)[:, 0])
 
     def by_step(self, trials, steps):
         """Return both norms, each of shape (trials, steps): parts of trials came in turn."""

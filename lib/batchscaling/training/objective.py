@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
 from batchscaling import _validation as check
+from batchscaling.training._torch_state import undisturbed
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Objective:
         return self.weight_decay / 2 * squares - self.minimum
 
     @classmethod
+    @undisturbed
     def of(cls, data, model, weight_decay):
         """Return the objective of a convex loss, with its smallest value.
 

@@ -10,10 +10,13 @@ from batchscaling import _validation as check
 from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.data.order import generator
 from batchscaling.training.references import resolved
+from batchscaling.training.schedules import constant
 from batchscaling.training.tasks import TASKS, Task
+from batchscaling.training.workers.fingerprint import augmentation_digest, schedule_digest
 
 _LOOKED_AT = 8  # ghost batches, or examples
 _ROUNDING = 1e-3  # machines differ by rounding, and sums of many numbers by more
+_COMPUTED = "data", "outputs", "gradient"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +77,19 @@ def identity(task):
     """
     data, params = task.load(), task.model.init(generator(0, "init"))
     count = _LOOKED_AT * task.model.ghost_size
-    inputs, labels = data.train_inputs[:count], data.train_labels[:count]
+    inputs, labels = data.train_inputs[:count].clone(), data.train_labels[:count].clone()
     params = {name: p.requires_grad_() for name, p in params.items()}
     outputs = task.model.apply(params, inputs)
     slope = task.loss.slope(outputs.detach(), labels)
     grads = torch.autograd.grad(outputs, list(params.values()), slope, allow_unused=True)
     sizes = [0.0 if grad is None else grad.norm() for grad in grads]
-    factors, ranges = _factors(task), _ends(task.ranges)
+    schedule, ranges = _factors(task), _ends(task.ranges)
     return {
         "targets": dict(task.targets),
         "rates": _ends(task.rates),
         **({"ranges": ranges} if ranges else {}),
-        **({"schedule": factors} if set(factors) != {1.0} else {}),
+        **({"schedule": schedule} if schedule else {}),
+        **({"augmentation": augmentation_digest(data)} if data.augment is not None else {}),
         "limits": [task.examples, task.steps, task.patience, task.weight_decay, task.least_fresh],
         "data": {
             name: [*part.shape, *_moments(part)]
@@ -100,19 +104,28 @@ def identity(task):
 def is_of(record, task):
     """Return whether a file's record is of this task, and not of another one of its name.
 
-    Identities are compared up to rounding. Those of the book's own tasks are in no file.
+    What a network computes is compared up to rounding. Identities of the book's own tasks are in
+    no file.
     """
     held = record.get("identity")
     if not isinstance(task, Task):
         return held is None
-    return held is not None and _same(held, identity(task))
+    return held is not None and _same(held, identity(task), 0.0)
 
 
 def _factors(task):
-    """Return what multiplies the learning rate at some steps, in the middle of the ranges."""
+    """Return the digest of what multiplies the learning rate, in the middle of the ranges.
+
+    In the first 1,000 steps, and then in each that is a thousandth later. It is empty where the
+    rate is constant.
+    """
     names = task.schedule.hyper
-    hyper = {name: torch.as_tensor(task.ranges[name].values(0.5)) for name in names}
-    return [float(task.schedule.factor(step, hyper)) for step in (0, 1, 10, 100, 1000, 10_000)]
+    hyper = {name: torch.as_tensor(task.ranges[name].values(0.5))[None] for name in names}
+    last = max(1000, task.max_steps(1))
+    later = np.geomspace(1000, last, 1 + int(1000 * np.log(last / 1000)))
+    steps = [*range(1000), *later.astype(int).tolist()]
+    found, none = (schedule_digest(each, hyper, steps) for each in (task.schedule, constant))
+    return "" if found == none else found
 
 
 def _ends(ranges):
@@ -123,12 +136,16 @@ def _known():
     return "one of " + ", ".join(repr(name) for name in TASKS)
 
 
-def _same(one, other):
+def _same(one, other, rounding):
+    """Return whether two identities are, of which some parts are `_COMPUTED`."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    if np.shape(one) != np.shape(other):
-        return False
-    return bool(np.allclose(one, other, rtol=_ROUNDING, atol=1e-9))
+        within = {name: _ROUNDING if name in _COMPUTED else rounding for name in one}
+        return one.keys() == other.keys() and all(
+            _same(one[name], other[name], within[name]) for name in one
+        )
+    if not rounding or np.shape(one) != np.shape(other):
+        return one == other
+    return bool(np.allclose(one, other, rtol=rounding, atol=1e-9))
 
 
 def _moments(tensor):

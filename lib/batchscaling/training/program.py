@@ -66,6 +66,9 @@ class Program:
     held : Held
         Which of the workers are here.
     compiled : bool
+    watch : callable, optional
+        ``watch(grads)`` gets the gradients of a step, of all workers: the axes of tensors are
+        trials, workers, and those of the parameter. It needs an exchange.
     """
 
     def __init__(
@@ -80,10 +83,11 @@ class Program:
         exchange=None,
         held=ALL_HELD,
         compiled=False,
+        watch=None,
     ):
         self.data, self.model, self.optimizer, self.pieces = data, model, optimizer, pieces
         self.loss, self.schedule = loss, schedule
-        self.exchange, self.held = exchange, held
+        self.exchange, self.held, self.watch = exchange, held, watch
         self.workers = 1 if exchange is None else len(range(exchange.workers)[held.workers])
         self.device = data.train_inputs.device
         self._apply, self._update = vmap(model.apply), vmap(optimizer.update)
@@ -127,7 +131,8 @@ class Program:
         hyper = tree_map(self._for_workers, take(hyper, trials))
         average = tree_map(torch.clone, params) if "decay" in hyper else {}
         outer = {} if exchange is None else self._by_row(exchange.init(self._by_worker(params)))
-        self.rows = Rows(params, vmap(self.optimizer.init)(params), average, hyper, outer)
+        state = _apart(vmap(self.optimizer.init)(params), params)
+        self.rows = Rows(params, state, average, hyper, outer)
         examples, draws = len(self.data.train_inputs), self._draws(initial[0])
         self.streams = Streams(self.seeds, examples, batch_size, draws)
 
@@ -148,8 +153,8 @@ class Program:
         self.rows = take(self.rows, torch.as_tensor(rows.ravel(), device=self.device))
 
     def resume(self, step, rows):
-        """Go on from what the rows that run held after so many steps."""
-        for past in range(step):
+        """Go on from what the rows that run held after so many steps; the first was taken here."""
+        for past in range(1, step):
             self._batch(self._looks(past))
         self.rows = rows
 
@@ -286,6 +291,8 @@ class Program:
                 own = {name: grad.view_as(grad) for name, grad in grads.items()}
                 state = vmap(self.optimizer.own)(own, state)
             mine = grads
+            if self.watch is not None:
+                self.watch(self._by_worker(mine))
             if self._penalty is not None:
                 grads = self._penalty(grads, point, hyper)
             if self.exchange is not None:
@@ -302,16 +309,19 @@ class Program:
             if self.exchange is not None:
                 held = [self._by_worker(tree) for tree in (params, outer, hyper)]
                 params, outer = map(self._by_row, self.exchange.params(*held, step + 1, self._mean))
+                params = self._constrained(params)
         return params, state, outer
 
     def _moved(self, grads, state, params, hyper):
         """Return the parameters, and the optimizer's state, after an update."""
         updates, state = self._update(grads, state, params, hyper)
+        state = _apart(state, params)
         for name, p in params.items():
             p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
-        if self.model.constrain is not None:
-            params = vmap(self.model.constrain)(params)
-        return params, state
+        return self._constrained(params), state
+
+    def _constrained(self, params):
+        return params if self.model.constrain is None else vmap(self.model.constrain)(params)
 
     def _taken(self, old, losses, grads, params, batch):
         """Return the step from old parameters, and their losses, to the present ones."""
@@ -429,6 +439,14 @@ def _forward_for_compiler(apply, params, inputs):
     """Do the same as `_forward` in one graph, which would be slower if it were not compiled."""
     outputs, backward = vjp(lambda params: apply(params, inputs).float(), params)
     return outputs, lambda slope: list(backward(slope)[0].values())
+
+
+def _apart(state, params):
+    """Return an optimizer's state in which parameters, which change in place, are copies."""
+    if torch.compiler.is_compiling():
+        return tree_map(lambda t: t.clone() if any(t is p for p in params.values()) else t, state)
+    held = {p.untyped_storage().data_ptr() for p in params.values()}
+    return tree_map(lambda t: t.clone() if t.untyped_storage().data_ptr() in held else t, state)
 
 
 def _is_another(drawn):

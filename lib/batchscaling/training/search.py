@@ -59,10 +59,25 @@ def hyperparameters(values):
     Returns
     -------
     dict of str to numpy.ndarray
+
+    Raises
+    ------
+    ValueError
+        If a column is none, or the momentum or rate that one refers to is missing.
     """
     values = {name: check.array(name, column) for name, column in values.items()}
     if "effective_lr" in values:
-        values["lr"] = values.pop("effective_lr") * (1 - values["momentum"])
+        values["lr"] = values.pop("effective_lr") * (
+            1 - _beside("effective_lr", "momentum", values)
+        )
     if "relative_extrapolation" in values:
-        values["extrapolation"] = values.pop("relative_extrapolation") * values["lr"]
+        relative = values.pop("relative_extrapolation")
+        values["extrapolation"] = relative * _beside("relative_extrapolation", "lr", values)
     return values
+
+
+def _beside(name, other, values):
+    """Return the values of another hyperparameter that one is given by."""
+    if other not in values:
+        check.reject("values", sorted({name, *values}), f"{other!r} beside {name!r}")
+    return values[other]

@@ -5,15 +5,18 @@ a sweep that was stopped goes on where it was, and has lost only the cells in fl
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tqdm import tqdm
 
 from batchscaling import _validation as check
 from batchscaling.curves.records import read
 from batchscaling.curves.results import CellResult
-from batchscaling.training.cells import check_cell, run_cell
+from batchscaling.training.cells import Cell, check_cell, run_cell
+from batchscaling.training.device import check_device
 from batchscaling.training.files import write_record
 from batchscaling.training.own_tasks import is_of
 from batchscaling.training.runners import cluster, here, processes
@@ -27,7 +30,7 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     cells : sequence of Cell
     folder : path-like
         Of the files; made if it does not exist.
-    device : str
+    device : str or torch.device
     workers : int
         Processes on this machine.
     ray : str, optional
@@ -49,9 +52,10 @@ def run_sweep(cells, folder, *, device="cpu", workers=1, ray=None, progress=True
     Failure
         If a process dies.
     """
-    cells = list(dict.fromkeys(cells))
-    for cell in cells:
-        check_cell(cell)
+    if isinstance(cells, Cell) or not isinstance(cells, Iterable):
+        check.reject("cells", cells, "a sequence of Cell, such as [Cell('digits-mlp', 'sgd', 64)]")
+    cells = [check_cell(cell) for cell in cells]
+    cells, device = list(dict.fromkeys(cells)), str(check_device(device))
     if len({cell.file for cell in cells}) < len(cells):
         check.reject("cells", cells, "one search for each task, optimizer and batch size")
     workers = check.integer("workers", workers, 1)
@@ -91,11 +95,16 @@ def summary(result):
 
 def _made(folder):
     """Return the folder as a path, made if need be."""
+    if not isinstance(folder, str | os.PathLike):
+        check.reject("folder", folder, "the path of a folder")
     folder = Path(os.path.expanduser(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        check.reject("folder", str(folder), f"one that exists or can be made ({error.strerror})")
+        allowed = f"one that exists or can be made, and can be written to ({error.strerror})"
+        check.reject("folder", str(folder), allowed)
     return folder
 
 

@@ -17,6 +17,8 @@ from batchscaling.training.data import (
     pixels_as_labels,
     tiny_shakespeare,
 )
+from batchscaling.training.evaluation import MEASURES
+from batchscaling.training.kinds import check_kinds
 from batchscaling.training.losses import (
     Loss,
     bernoulli_cross_entropy,
@@ -99,15 +101,17 @@ class Task:
             partial(check.integer, low=0),
             partial(check.real, low=0, high=1, low_open=True),
         )
+        if not callable(self.load):
+            check.reject("load", self.load, "a function without arguments that returns a Data")
+        check_kinds(model=self.model, loss=self.loss, schedule=self.schedule)
+        check.fields(self, targets=_check_targets, rates=_check_ranges, ranges=_check_ranges)
         check.fields(self, examples=whole, steps=whole, patience=partial(check.real, low=1))
         check.fields(self, weight_decay=check.nonnegative, least_fresh=part)
 
         if not isinstance(self.name, str) or not re.fullmatch(r"(\w[\w.-]*)?", self.name):
             check.reject("name", self.name, "letters, digits, '_', '-' and '.'")
-        for name, given in self.ranges.items():
+        for name in self.ranges:
             check.one_of("ranges", name, [*_SEARCHED, *self.schedule.hyper])
-            if not isinstance(given, Range):
-                check.reject(f"ranges[{name!r}]", given, "a Range")
         for name in set(self.schedule.hyper) - set(self.ranges):
             check.reject("ranges", list(self.ranges), f"a Range for {name}, of the schedule")
         if self._needs_objective and self.loss is not cross_entropy:
@@ -150,6 +154,24 @@ class Task:
         if any(name.startswith("averaged") for name in self.targets):
             space["decay"] = Range(self.least_fresh, 1, complement=True)
         return space
+
+
+def _check_targets(name, targets):
+    """Return the clean numbers of a mapping that is not empty."""
+    if not isinstance(targets, Mapping) or not targets:
+        check.reject(name, targets, f"a mapping of some of {', '.join(MEASURES)} to losses")
+    known = [check.one_of(name, measure, MEASURES) for measure in targets]
+    goals = zip(known, targets.values(), strict=True)
+    return {measure: check.positive(f"{name}[{measure!r}]", goal) for measure, goal in goals}
+
+
+def _check_ranges(name, ranges):
+    if not isinstance(ranges, Mapping):
+        check.reject(name, ranges, "a mapping of names to Range")
+    for key, given in ranges.items():
+        if not isinstance(given, Range):
+            check.reject(f"{name}[{key!r}]", given, "a Range")
+    return ranges
 
 
 _RELATIVE = {

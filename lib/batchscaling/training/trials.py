@@ -32,7 +32,7 @@ class Trials:
         # Ranges and lengths are for `train` to check: it knows whose the hyperparameters are.
         if not isinstance(self.hyper, Mapping):
             check.reject("hyper", self.hyper, "a mapping of names to arrays")
-        if np.ma.is_masked(self.seeds):
+        if np.ma.is_masked(self.seeds) or check.dimensions(self.seeds) != 1:
             check.reject("seeds", self.seeds, "a sequence of integers")
         hyper = {name: _column(name, values).copy() for name, values in self.hyper.items()}
         check.store(self, seeds=np.asarray(self.seeds), hyper=hyper)

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from batchscaling import _validation as check
 from batchscaling._errors import InputError
+from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.registry import fetch, read
 
@@ -22,6 +23,7 @@ _BAD_NPZ += (zipfile.BadZipFile, zlib.error)
 _MOST_CHANNELS = 4  # of a picture: red, green, blue and opacity
 
 
+@undisturbed
 def digits(*, validation=360, seed=0):
     """Return scikit-learn's 1,797 images of hand-written digits, 8 by 8 pixels each.
 
@@ -55,6 +57,7 @@ def digits(*, validation=360, seed=0):
     return Data(inputs[kept], labels[kept], inputs[held_out], labels[held_out])
 
 
+@undisturbed
 def mnist(*, validation=5000, seed=0, examples=None, size=28):
     """Return MNIST: 70,000 images of hand-written digits, 28 by 28 pixels each [1]_.
 
@@ -91,6 +94,7 @@ def mnist(*, validation=5000, seed=0, examples=None, size=28):
     return _idx("mnist", validation=validation, seed=seed, examples=examples, size=size)
 
 
+@undisturbed
 def fashion_mnist(*, validation=5000, seed=0, examples=None, size=28):
     """Return Fashion-MNIST: 70,000 images of clothes, 28 by 28 pixels each [1]_.
 
@@ -127,6 +131,7 @@ def fashion_mnist(*, validation=5000, seed=0, examples=None, size=28):
     return _idx("fashion-mnist", validation=validation, seed=seed, examples=examples, size=size)
 
 
+@undisturbed
 def cifar10(*, source="binary", validation=5000, seed=0, examples=None, size=32, augment=None):
     """Return CIFAR-10: colour images of ten kinds of things, 32 by 32 pixels each [1]_.
 
@@ -177,6 +182,7 @@ def cifar10(*, source="binary", validation=5000, seed=0, examples=None, size=32,
     )  # fmt: skip
 
 
+@undisturbed
 def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None):
     """Return your own images from a ``.npz`` file, as `numpy.savez` writes it.
 
@@ -228,6 +234,7 @@ def from_npz(path, *, validation, seed=0, examples=None, size=None, augment=None
     return data
 
 
+@undisturbed
 def pixels_as_labels(data):
     """Return the data for an autoencoder: the labels of an image are its own pixels.
 

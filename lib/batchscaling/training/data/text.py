@@ -7,6 +7,7 @@ from itertools import chain
 import torch
 
 from batchscaling import _validation as check
+from batchscaling.training._torch_state import undisturbed
 from batchscaling.training.data.base import Data, first, split
 from batchscaling.training.data.order import generator
 from batchscaling.training.data.registry import fetch, read
@@ -18,6 +19,7 @@ SPECIAL = ("<pad>", UNKNOWN, BEGIN, END)
 """First entries of a vocabulary for translation; padding has number `PAD`."""
 
 
+@undisturbed
 def tiny_shakespeare(*, length=64, validation=1000, seed=0, examples=None):
     """Return Tiny Shakespeare: 1,115,394 characters, 65 different ones [1]_.
 
@@ -67,6 +69,7 @@ def tiny_shakespeare(*, length=64, validation=1000, seed=0, examples=None):
     )
 
 
+@undisturbed
 def wikitext2(*, length=35, validation=600, seed=0, examples=None, min_count=1):
     """Return a small language-modelling task from two of the three parts of WikiText-2 [1]_.
 
@@ -126,6 +129,7 @@ def wikitext2(*, length=35, validation=600, seed=0, examples=None, min_count=1):
     )
 
 
+@undisturbed
 def multi30k(*, source_length=24, target_length=24, min_count=2, seed=0, examples=None):
     """Return Multi30k, English to German: 29,000 pairs of one sentence each [1]_.
 

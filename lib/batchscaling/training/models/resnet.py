@@ -185,7 +185,8 @@ def resnet8(*, width=16, channels=3, classes=10):
 
 def _blocks(depth, width):
     """Return inputs, filters and stride of every block."""
-    if check.integer("depth", depth, 8) % 6 != 2:
+    depth = check.integer("depth", depth, 8)
+    if depth % 6 != 2:
         check.reject("depth", depth, "8, 14, 20 and so on: 6 n + 2")
     width, blocks = check.integer("width", width, 1), []
     for block in range((depth - 2) // 2):

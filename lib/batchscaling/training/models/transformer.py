@@ -160,8 +160,8 @@ def transformer(
 
 
 def _sizes(width, heads, units, layers):
-    heads = check.integer("heads", heads, 1)
-    if check.integer("width", width, 2) % 2 or width % heads:
+    width, heads = check.integer("width", width, 2), check.integer("heads", heads, 1)
+    if width % 2 or width % heads:
         check.reject("width", width, f"an even multiple of the {heads} heads")
     return width, heads, check.integer("units", units, 1), check.integer("layers", layers, 1)
 

@@ -50,7 +50,8 @@ def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, cla
     .. [2] Hoffer, Hubara and Soudry (2017), Train longer, generalize better, algorithm 1.
     .. [3] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, section 2.2.
     """
-    if check.integer("depth", depth, 10) % 6 != 4:
+    depth = check.integer("depth", depth, 10)
+    if depth % 6 != 4:
         check.reject("depth", depth, "10, 16, 22 and so on: 6 n + 4")
     factor, width = check.integer("factor", factor, 1), check.integer("width", width, 1)
     channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)

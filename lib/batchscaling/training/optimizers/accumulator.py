@@ -1,7 +1,5 @@
 """Heavy ball whose momentum may change from step to step."""
 
-import torch
-
 from batchscaling import _validation as check
 from batchscaling.training.optimizers.base import Optimizer, zeros
 from batchscaling.training.optimizers.heavy_ball import heavy_ball
@@ -45,7 +43,7 @@ def accumulator(momentum=None, scale=None, *, mean=True):
         check.reject("mean", mean, "True or False")
 
     def init(params):
-        return {"step": torch.zeros(()), "sum": zeros(params)}
+        return {"step": next(iter(params.values())).new_zeros(()), "sum": zeros(params)}
 
     def update(grads, state, params, hyper):
         step, m = state["step"] + 1, hyper["momentum"]

@@ -78,8 +78,8 @@ def step(mean, lr, state, hyper):
 
 
 def _least(like):
-    """Return the smallest number above zero."""
-    return torch.finfo(like.dtype).tiny * torch.finfo(like.dtype).eps
+    """Return the smallest number that no setting of the processor takes for zero."""
+    return torch.finfo(like.dtype).tiny
 
 
 _without_momentum = {"lr": check.positive, "beta2": check.below_one, "epsilon": check.positive}

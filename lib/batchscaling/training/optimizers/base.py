@@ -144,6 +144,8 @@ class Optimizer:
         Of a part that adds the gradient of a penalty on the parameters, and does nothing else:
         ``penalty(grads, point, hyper)`` returns the sum. A `chain` in which some part has a `query`
         calls it where the gradient was taken, in place of the part's `update`.
+    of_updates : bool
+        Whether it is a part that changes updates, not gradients: a `chain` has it after a rate.
     looks : tuple of Look
         When to look at the layers, and what to do then.
     outcomes : tuple of Outcome
@@ -158,6 +160,7 @@ class Optimizer:
     shared_draw: bool = False
     own: Callable[[Tensors, Any], Any] | None = None
     penalty: Callable[[Tensors, Tensors, Tensors], Tensors] | None = None
+    of_updates: bool = False
     looks: tuple[Look, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
 
@@ -238,7 +241,8 @@ def chain(*optimizers):
     ValueError
         If there is none, one is not an `Optimizer`, two share the name of a hyperparameter, a
         penalty comes after a rate, to whose updates it would be added as if they were gradients,
-        or workers share the draws of one part and not those of another.
+        or a part that changes updates comes before a rate, or workers share the draws of one part
+        and not those of another.
     """
     if not optimizers:
         check.reject("optimizers", optimizers, "one or more")
@@ -248,6 +252,9 @@ def chain(*optimizers):
         if has_rate and optimizer.penalty is not None:
             found = f"a penalty on the parameters, with {list(optimizer.hyper)}, after a rate"
             check.reject(f"optimizers[{i}]", found, "one before it, or decoupled_weight_decay")
+        if optimizer.of_updates and not has_rate:
+            found = f"a part that changes updates, with {list(optimizer.hyper)}, before a rate"
+            check.reject(f"optimizers[{i}]", found, "one after it")
         has_rate = has_rate or "lr" in optimizer.hyper
     hyper = join_hyper("optimizers", optimizers)
     shared = {optimizer.shared_draw for optimizer in optimizers if optimizer.draw is not None}

@@ -10,7 +10,9 @@ def _init(params):
 
 
 def _query(params, state, hyper, drawn):
-    ahead = step(state["slope"], hyper["extrapolation"], state["adam"], hyper)
+    inner = state["adam"]
+    inner = {**inner, "step": inner["step"].clamp(min=1)}  # at first the slope is zero
+    ahead = step(state["slope"], hyper["extrapolation"], inner, hyper)
     return {name: p + ahead[name] for name, p in params.items()}
 
 

@@ -159,7 +159,8 @@ r"""K-FAC's direction, before an optimizer: g' = clip · F⁻¹ g.
 A layer's block of the Fisher matrix is taken as A ⊗ S, the second moments of what goes in and of
 the slopes of what comes out: running averages with decay ``factor_decay`` over the looks, divided
 by their weights so far. Both are damped, A + π√λ and S + √λ/π, where λ is ``damping`` and π² the
-ratio of their mean eigenvalues. The clip keeps lr² g'ᵀg at or below ``kl_clip``.
+ratio of their mean eigenvalues. The clip keeps lr² g'ᵀFg' at or below ``kl_clip``, with
+the damped F.
 
 A trial holds 2 (d² + k²) numbers for a layer with d inputs, the bias among them, and k outputs: its
 averages and their inverses. For the dense layer of the paper's Simple CNN, d = 3,137 and k = 1,024,

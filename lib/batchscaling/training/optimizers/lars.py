@@ -42,8 +42,8 @@ The rate is trust ‖w‖ / (‖g‖ + weight_decay ‖w‖), and 1 where w is z
 lars = chain(layer_rate, heavy_ball)
 """LARS with heavy-ball momentum: lr, momentum, trust and weight_decay.
 
-The rates do not depend on the scale of the gradients. Only the product of lr and trust counts,
-but for tensors of zeros: fix one of them before a search.
+The rates do not depend on the scale of the gradients, while these are longer than 1e-18. Only the
+product of lr and trust counts, but for tensors of zeros: fix one of them before a search.
 
 You, Gitman and Ginsburg (2017), Large batch training of convolutional networks, section 5. There
 lr is inside the velocity; that differs only while lr changes.

@@ -27,7 +27,9 @@ weight_decay = Optimizer(no_state, _coupled, {"weight_decay": check.nonnegative}
 an optimizer takes its gradient elsewhere than at w, it takes both there.
 """
 
-decoupled_weight_decay = Optimizer(no_state, _decoupled, {"weight_decay": check.nonnegative})
+decoupled_weight_decay = Optimizer(
+    no_state, _decoupled, {"weight_decay": check.nonnegative}, of_updates=True
+)
 """Decoupled weight decay: w' = w + update - lr weight_decay w, after an optimizer.
 
 ``chain(adam, decoupled_weight_decay)`` is AdamW. Loshchilov and Hutter (2019), algorithm 2.

@@ -12,6 +12,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from batchscaling import _validation as check
 from batchscaling.training.files import complete_file
 
+# What numpy and zipfile raise where bytes were lost or changed.
+_DAMAGED = OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile
+
 
 class Checkpoint:
     """The file of a run of processes.
@@ -60,7 +63,7 @@ class Checkpoint:
                 arrays = {name: file[name] for name in file.files}
             before = {**json.loads(str(arrays["settings"]))}
             step = check.integer("step", arrays["step"][()], 1, max_steps - 1)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             self._refuse(error)
         for name in self.settings | before:
             if before.get(name) != self.settings.get(name):

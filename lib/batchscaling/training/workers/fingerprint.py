@@ -40,17 +40,40 @@ def fingerprint(data, model, optimizer, trials, *, loss, schedule, exchange, hyp
     device = hyper["lr"].device
     two = data.validation_inputs[[0, -1]].to(device), data.validation_labels[[0, -1]].to(device)
     params = {name: p.to(device) for name, p in start.items()}
+    examples = data.validation_inputs[: model.ghost_size].to(device)
     return {
         "workers": exchange.workers,
         "exchange": exchange.name,
         "seeds": trials.seeds.tolist(),
         **{name: values.tolist() for name, values in sorted(trials.hyper.items())},
         "data (digest)": _digest(parts),
+        "augmentation (digest)": augmentation_digest(data),
         "initial parameters (digest)": _digest(start.values()),
+        "outputs (digest)": _of_outputs(model, params, examples),
+        "ghost batch": model.ghost_size,
         "optimizer (digest)": _of_optimizer(optimizer, model, params, two[0]),
         "loss (digest)": _of_loss(loss, model, params, *two),
-        "schedule (digest)": _of_schedule(schedule, hyper, max_steps),
+        "schedule (digest)": schedule_digest(schedule, hyper, range(max_steps)),
     }
+
+
+def augmentation_digest(data):
+    """Return the digest of what augmentation makes of the first images; empty without one."""
+    if data.augment is None:
+        return ""
+    images = data.train_inputs[:64].double()
+    drawn = data.augment.draw(generator(0, "augment"), len(images))
+    return _digest([_rounded(_sum(data.augment.apply(images, drawn.to(images.device)))[None])])
+
+
+def schedule_digest(schedule, hyper, steps):
+    """Return the digest of a schedule's factors in some steps; `hyper` is in double precision."""
+    count = max(map(len, hyper.values()), default=1)
+    like = next(iter(hyper.values()), torch.empty(0, dtype=torch.double))
+    factors = like.new_empty(len(steps), count)
+    for place, step in enumerate(steps):
+        factors[place] = schedule.factor(step, hyper)
+    return _digest([_rounded(factors)])
 
 
 def _of_optimizer(optimizer, model, params, inputs):
@@ -129,19 +152,19 @@ def _like(moment, name, params):
     return Kronecker(*(u if side.ndim == 1 else u.diag() for side, u in pairs))
 
 
+@torch.no_grad()
+def _of_outputs(model, params, inputs):
+    """Return the digest of what the network makes of a ghost batch."""
+    params = {name: p.double() for name, p in params.items()}
+    outputs = model.apply(params, inputs.double() if inputs.is_floating_point() else inputs)
+    return _digest([_rounded(_sum(outputs)[None])])
+
+
 def _of_loss(loss, model, params, inputs, labels):
     """Return the digest of the slope at fixed outputs."""
     with torch.no_grad():
         outputs = _numbers(model.apply(params, inputs).shape, inputs)
         return _digest([_rounded(_sum(loss.slope(outputs, labels))[None])])
-
-
-def _of_schedule(schedule, hyper, max_steps):
-    """Return the digest of its factors in all steps."""
-    factors = hyper["lr"].new_empty(max_steps, len(hyper["lr"]))
-    for step in range(max_steps):
-        factors[step] = schedule.factor(step, hyper)
-    return _digest([_rounded(factors)])
 
 
 def _numbers(shape, like, first=0):

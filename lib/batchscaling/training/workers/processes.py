@@ -4,6 +4,7 @@ Each draws the trial's own batches and takes its slice, so that they are the wor
 the same exchange: nothing but means is sent.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ from batchscaling.training.trials import TrialResults
 from batchscaling.training.workers.checkpoint import Checkpoint
 from batchscaling.training.workers.exchange import Held
 from batchscaling.training.workers.fingerprint import fingerprint
+from batchscaling.training.workers.group import Group
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def train_distributed(
         Further settings that must be the same in all processes, and for a checkpoint. Others are
         compared in any case: hyperparameters, data and initial parameters; what the first steps
         of the optimizer make of fixed numbers, in double precision; the loss's slope at two
-        examples; the schedule's factors in all steps; the exchange's name.
+        examples; the schedule's factors in all steps; the exchange's name; what the network
+        makes of a ghost batch, and augmentation of 64 images.
 
     Returns
     -------
@@ -118,7 +121,9 @@ def train_distributed(
     Failure
         If another process ends, or does not answer in time.
     """
-    steps = evaluation_steps(max_steps, spacing=spacing)
+    steps, settings = evaluation_steps(max_steps, spacing=spacing), _check_settings(settings)
+    if not isinstance(group, Group):
+        check.reject("group", group, "a Group, such as process_group gives")
     method = {"loss": loss, "schedule": schedule, "exchange": exchange}
     check_kinds(data=data, model=model, optimizer=optimizer, trials=trials, **method)
     if exchange.workers != group.workers:
@@ -133,7 +138,7 @@ def train_distributed(
 
     ours = {"batch_size": str(batch_size), "steps": steps.tolist(), "measures": [*measured.losses]}
     known = {"hyper": hyper, "max_steps": max_steps}
-    ours = (settings or {}) | ours | fingerprint(data, model, optimizer, trials, **method, **known)
+    ours = settings | ours | fingerprint(data, model, optimizer, trials, **method, **known)
     file = None if checkpoint is None else Checkpoint(checkpoint, group, ours)
     done, found = (0, None) if file is None else file.read(max_steps)
     group.require_same({**ours, "checkpoint": [checkpoint is not None, every, done]})
@@ -154,6 +159,17 @@ def train_distributed(
             if file is not None and step % every == 0 < step < max_steps:
                 file.write(step, program.rows, run.state())
         return run.results(batch_size)
+
+
+def _check_settings(settings):
+    """Return what JSON makes of further settings."""
+    allowed = "a mapping of str to what JSON knows"
+    if settings is not None and not isinstance(settings, Mapping):
+        check.reject("settings", settings, allowed)
+    try:
+        return json.loads(json.dumps({**(settings or {})}))
+    except (TypeError, ValueError):
+        check.reject("settings", settings, allowed)
 
 
 class _Run:
@@ -202,6 +218,7 @@ class _Run:
 
     def restore(self, file, step, arrays):
         """Go on from a checkpoint."""
+        self.program.step(0)  # in which the state of an optimizer may grow
         state, measured = file.measured(arrays, self.state()), self.measured
         self.means, self.sent = state["means"], state["sent"]
         self.group.means, self.group.sent = state["counted"].tolist()
