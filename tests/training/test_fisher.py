@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from batchscaling.training import Data, grid, kfac, mlp, sgd, train, with_fisher
+from batchscaling.training.fisher import slopes_of
+from batchscaling.training.losses import cross_entropy
 from batchscaling.training.optimizers import Look, chain, kfac_preconditioner
 from batchscaling.training.optimizers.base import Optimizer, no_state
 from batchscaling.training.program import Program
@@ -128,3 +130,14 @@ def test_an_optimizer_without_looks_has_no_kind():
         with_fisher(sgd, "exact")
     assert [look.fisher for look in with_fisher(kfac_preconditioner, "exact").looks] == ["exact"]
     assert [look.fisher for look in kfac_preconditioner.looks] == ["sampled"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+def test_exact_slopes_of_half_precision(dtype):
+    rng = torch.Generator().manual_seed(0)
+    outputs, labels = torch.randn(2, 3, 4, generator=rng), torch.zeros(2, 3).long()
+    found, expected = (
+        sum(slope.double().square() for slope in slopes_of("exact", cross_entropy, given, labels))
+        for given in (outputs.to(dtype), outputs.to(dtype).float())
+    )
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)

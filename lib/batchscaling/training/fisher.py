@@ -44,7 +44,8 @@ def _roots(loss, outputs, labels):
         return loss.scores(row[None], label[None])[0].sum()
 
     curved = vmap(jacrev(jacrev(single)))(outputs.flatten(0, -2), each)
-    values, vectors = torch.linalg.eigh(curved)
+    found = torch.linalg.eigh(curved.to(torch.promote_types(curved.dtype, torch.float32)))
+    values, vectors = (part.to(curved.dtype) for part in found)  # of half precision, too
     roots = vectors * values.clamp(min=0).sqrt()[:, None] * counts.flatten()[:, None, None]
     roots = roots.view(*outputs.shape[:2], -1, *roots.shape[1:])  # (rows, examples, positions, …)
     for place in range(roots.shape[2]):
