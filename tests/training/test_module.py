@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tiny
 import torch
 from torch import nn
 from torch.func import grad, vmap
+from torch.nn import functional
 from torch.nn.functional import cross_entropy, dropout
 
 from batchscaling.training import (
@@ -394,6 +396,28 @@ def test_what_cannot_be_a_model_is_refused_in_words(case):
     with pytest.raises(ValueError, match=r"^build is .*; allowed: ") as caught:
         from_module(build)
     assert message in str(caught.value)
+
+
+class PaddedByHand(nn.Module):
+    def __init__(self, padding):
+        super().__init__()
+        self.padding = padding
+        self.table, self.last = nn.Parameter(torch.randn(7, 4)), nn.Linear(4, 3)
+        self.words = nn.Embedding(7, 4, padding_idx=2)
+
+    def forward(self, words):
+        sums = self.words(words) + functional.embedding(words, self.table, **self.padding)
+        return self.last(torch.tanh(sums.mean(1)))
+
+
+def test_a_word_that_pads_by_hand_is_refused():
+    data = sentences()
+    how = {"batch_size": 16, "max_steps": 3}
+    train(data, from_module(partial(PaddedByHand, {})), sgd, grid([0, 1], lr=0.1), **how)
+    for padding in ({"padding_idx": 2}, {"padding_idx": 0}):
+        model = from_module(partial(PaddedByHand, padding))
+        with pytest.raises(ValueError, match=r"^build is .*padding_idx.*; allowed: torch\.nn\.Emb"):
+            train(data, model, sgd, grid([0, 1], lr=0.1), **how)
 
 
 class Forward(nn.Module):

@@ -4,9 +4,14 @@ from contextlib import contextmanager, nullcontext
 from threading import RLock
 
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from batchscaling import _validation as check
 from batchscaling.training.models.module_checks import same
+
+_OF_EMBEDDING = "input", "weight", "padding_idx"
 
 ONE_AT_A_TIME = RLock()
 """Threads share torch's generator, and a module the tensors that are put into it."""
@@ -29,8 +34,9 @@ def only_outputs(module, tensors, *, thorough):
     """Refuse a forward, with these tensors at their places, that leaves more than its outputs.
 
     That is random numbers drawn and buffers changed. To see changes that torch does not count takes
-    a `thorough` look, at all their numbers. A program that is being compiled shows nothing, nor do
-    tensors without numbers.
+    a `thorough` look, at all their numbers; it sees a word that pads, too, of which only layers
+    know in every row. A program that is being compiled shows nothing, nor do tensors without
+    numbers.
     """
     compiling = torch.compiler.is_compiling()
     with nullcontext() if compiling else ONE_AT_A_TIME, _without_fast_path():
@@ -57,11 +63,33 @@ def _watched(module, tensors, thorough):
     drawn = torch.random.get_rng_state()
     hook = module.register_forward_hook(look)
     try:
-        yield
+        with _PaddingOfLayers(module, tensors) if thorough else nullcontext():
+            yield
     finally:
         hook.remove()
     if not torch.equal(torch.random.get_rng_state(), drawn):
         check.reject("build", "of a module whose forward draws random numbers", allowed)
+
+
+class _PaddingOfLayers(TorchFunctionMode):
+    """Refuses a word that pads in a call of ``functional.embedding`` that is not a layer's own.
+
+    Under ``vmap`` torch would train it in all rows but the first.
+    """
+
+    def __init__(self, module, tensors):
+        super().__init__()
+        layers = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Embedding)]
+        self._known = [id(tensors.get(f"{name}.weight".lstrip("."))) for name, _ in layers]
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is functional.embedding:
+            _, weight, padding = (*args, *[kwargs.get(n) for n in _OF_EMBEDDING[len(args) :]])[:3]
+            if padding is not None and id(weight) not in self._known:
+                found = "of a module whose forward calls functional.embedding with padding_idx"
+                check.reject("build", found, "torch.nn.Embedding, which has one, too")
+        return function(*args, **kwargs)
 
 
 def _changes(tensor):
