@@ -2,6 +2,7 @@
 
     python -m tools.measure_extrapolation digits-mlp fashion-cnn-small
     python -m tools.measure_extrapolation cifar10-resnet20 --device cuda
+    python -m tools.measure_extrapolation cifar10-resnet20-small --more 20
 
 Simulated workers share a batch. A cell is a method, a number of workers, and what counts: steps to
 the target loss at a constant rate, or the loss at the end of a budget. Every cell of a network
@@ -9,6 +10,7 @@ gets the same search: so many quasi-random settings, more where the best one lie
 final among the best with other seeds, and fresh seeds that chose nothing for the winner. All cells
 use the same seeds, so that they can be compared in pairs.
 Each cell is stored when it is done; called again, the command goes on where it ended.
+With --more, winners of the runs to the target train with so many further seeds.
 """
 
 import argparse
@@ -52,7 +54,7 @@ from batchscaling.training.files import write_record
 from batchscaling.training.provenance import provenance
 
 FOLDER = Path(__file__).parents[1] / "data" / "extrapolation"
-FINAL, FRESH = 1_000, 2_000  # first seeds; those of the search begin at 0
+FINAL, FRESH, MORE = 1_000, 2_000, 3_000  # first seeds; those of the search begin at 0
 WIDENINGS = 3
 NO_LESS = ("relative_extrapolation", "radius")  # less than their smallest value is as good as none
 NOISE = ("extrap_gaussian", "extrap_uniform", "smoothout", "extrap_gradient")
@@ -359,10 +361,31 @@ def main(network, device, folder=FOLDER):
         tqdm.write(f"{cell} {np.mean(scores):.4g} {kept['hyper']} {kept['at_border']}")
 
 
+def measure_more(network, count, device, folder=FOLDER):
+    """Train the winners of the stored cells to the target with further seeds."""
+    setting, file = SETTINGS[network], folder / f"methods-{network}.json"
+    stored, task = json.loads(file.read_text("utf-8")), setting.task()
+    data = task.load()
+    command = f"python -m tools.measure_extrapolation {network} --more {count} --device {device}"
+    todo = [c for c in stored["cells"] if c["cell"]["end"] == "target" and "more" not in c]
+    for kept in tqdm(todo, desc=network):
+        start = time.perf_counter()
+        search = Search(setting, Cell(**kept["cell"]), task, data, device)
+        winner = {name: np.array([value]) for name, value in kept["hyper"].items()}
+        results = search.train(winner, np.arange(MORE, MORE + count), None)
+        kept["more"] = numbers(search.score(results))
+        kept["provenance of more"] = provenance(command, device, time.perf_counter() - start)
+        write_record(file, stored)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="+", choices=SETTINGS)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--more", type=int, metavar="SEEDS", help="of winners that are stored")
     asked = parser.parse_args()
     for each in asked.networks:
-        main(each, asked.device)
+        if asked.more:
+            measure_more(each, asked.more, asked.device)
+        else:
+            main(each, asked.device)

@@ -131,3 +131,30 @@ def test_a_second_attempt_goes_on_where_the_first_ended():
         two.attempt(two.space, 3)
     np.testing.assert_array_equal(two.values["effective_lr"], one.values["effective_lr"])
     np.testing.assert_array_equal(two.scores, one.scores)
+
+
+def test_winners_may_train_with_more_seeds(tmp_path):
+    tool.main("tiny", "cpu", tmp_path)
+    before = stored(tmp_path)
+    tool.measure_more("tiny", 5, "cpu", tmp_path)
+    after = stored(tmp_path)
+    for old, new in zip(before, after, strict=True):
+        more, origin = new.pop("more", None), new.pop("provenance of more", None)
+        assert new == old and (more is None) == (old["cell"]["end"] != "target")
+        if more is not None:
+            assert origin["command"].endswith("tiny --more 5 --device cpu")
+            seeds = np.arange(tool.MORE, tool.MORE + 5)
+            trials = Trials(seeds, {name: np.full(5, v) for name, v in old["hyper"].items()})
+            expected = train(
+                tiny.load(),
+                tiny.TINY.model,
+                tool.OPTIMIZERS[old["cell"]["method"]],
+                trials,
+                batch_size=16,
+                max_steps=tiny.TINY.max_steps(16),
+                target=tiny.TINY.targets,
+                exchange=synchronous(4),
+            ).steps_to_target
+            np.testing.assert_array_equal(infinite(more)[:, 0], expected)
+    tool.measure_more("tiny", 7, "cpu", tmp_path)
+    assert len(json.loads((tmp_path / "methods-tiny.json").read_text())["cells"][0]["more"]) == 5
