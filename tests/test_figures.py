@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -17,9 +18,11 @@ import pytest
 import batchscaling.figures
 from batchscaling.curves import BatchSizeCurve, load_results, measured
 from batchscaling.figures import use_style
+from batchscaling.figures.networks import curves
 from batchscaling.noise import published_schedules
 from batchscaling.nqm import CriticalBatchSize, NoisyQuadratic
 from batchscaling.practice.contest import Race
+from batchscaling.registry import METHODS as METHODS_OF_SWEEPS
 
 SIZES = 2.0 ** np.arange(10)
 GOES = np.linspace(0.1, 0.9, 10)
@@ -397,3 +400,68 @@ def test_a_figure_is_drawn_with_named_axes(name):
         rows = [label.get_text() for label in axes.get_yticklabels()]
         named = any(other.get_ylabel() for other in beside) or any(map(str.isalpha, rows))
         assert named or axes.get_title("left")
+
+
+@pytest.mark.parametrize("before", ["dark_background", "classic", "bmh"])
+def test_the_style_does_not_depend_on_what_was_set_before(before):
+    with plt.rc_context():
+        plt.style.use("default")
+        use_style()
+        expected = dict(plt.rcParams)
+        plt.style.use(before)
+        use_style()
+        assert dict(plt.rcParams) == expected
+
+
+def thin_line(axes):
+    """Return where the line of perfect scaling starts."""
+    (line,) = (line for line in axes.lines if line.get_linewidth() == 0.8)
+    return line.get_xdata()[0]
+
+
+def test_perfect_scaling_starts_at_the_smallest_batch_in_any_order_of_cells():
+    one = [cell for cell in cells() if cell.optimizer == cells()[0].optimizer]
+    figures = [curves.sweep_curves(iter(order)) for order in (one, one[::-1])]
+    starts = [thin_line(figure.axes[0]) for figure in figures]
+    assert starts == [min(cell.batch_size for cell in one)] * 2
+
+
+def test_the_legend_names_the_optimizers_of_all_panels():
+    others = [replace(cell, task="other", optimizer="adam") for cell in cells()]
+    figure = curves.sweep_curves(cells() + others)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    names = [*dict.fromkeys(cell.optimizer for cell in cells()), "adam"]
+    assert sorted(texts) == sorted(METHODS_OF_SWEEPS[name].label for name in names)
+
+
+INFINITE = {"one": {"sgd": (SIZES, np.full((3, 10), np.inf))}}
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("cells", lambda: curves.sweep_curves([])),
+        ("optimizer", lambda: curves.sweep_curves([replace(cells()[0], optimizer="mine")])),
+        ("measure", lambda: curves.sweep_curves(cells(), "foo")),
+        ("measure", lambda: curves.settings(cells()[0], "foo")),
+        ("panels", lambda: curves.critical_batch_sizes({})),
+        ("panels", lambda: curves.critical_batch_sizes({"one": {}})),
+        ("panels", lambda: curves.ratios({}, "ratio")),
+        ("panels", lambda: curves.ratios(INFINITE, "ratio")),
+        ("panels", lambda: curves.best_rates({})),
+        ("model", lambda: curves.beside_model(cells(), {})),
+        ("rows", lambda: curves.claims({})),
+        ("verdict", lambda: curves.claims({"faster": {"task": ((1, 2, 3), "true")}})),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(name, draw):
+    with pytest.raises(ValueError, match=rf"(?s){name} is .*; allowed: "):
+        draw()
+
+
+def test_claims_of_many_tasks_do_not_meet():
+    found = {f"task {k}": ((1, 2, 3), "holds") for k in range(12)}
+    axes = curves.claims({"faster": found, "same": found}).axes[0]
+    heights = [bar.lines[0].get_ydata()[0] for bar in axes.containers]
+    assert len(heights) == 24 and (np.diff(heights) > 0.05).all()

@@ -4,11 +4,14 @@ A search goes through logarithms, because hyperparameters act by their ratios. M
 decay are searched through their distance to 1.
 """
 
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchscaling import _validation as check
+
+_FLOATS = sys.float_info
 
 EDGE = 0.1
 """An optimum within this part of a range, at either end, counts as on the border."""
@@ -48,7 +51,7 @@ class Range:
 
     def values(self, unit):
         """Return the values at positions from 0 (`low`) to 1 (`high`)."""
-        numbers = self.low * (self.high / self.low) ** check.array("unit", unit, ndim=None)
+        numbers = self._at(check.array("unit", unit, ndim=None))
         numbers = np.clip(numbers, self.low, self.high)  # against rounding
         return 1 - numbers if self.complement else numbers
 
@@ -58,7 +61,7 @@ class Range:
         number = 1 - value if self.complement else value
         if number <= 0:
             check.reject("value", value, "below 1" if self.complement else "above 0")
-        return float(np.log(number / self.low) / np.log(self.high / self.low))
+        return float(_log_ratio(number, self.low) / _log_ratio(self.high, self.low))
 
     def border(self, value):
         """Return "low" or "high" if a value lies at that end of the range, else None.
@@ -72,14 +75,26 @@ class Range:
 
     def beyond(self, side):
         """Return the range that a longer one adds at the side "low" or "high"."""
-        factor = (self.high / self.low) ** GROWTH
         if check.one_of("side", side, ("low", "high")) == "low":
-            return replace(self, low=self.low / factor, high=self.low)
-        return replace(self, low=self.high, high=min(self.high * factor, self._highest))
+            return replace(self, low=max(self.low / self._growth, _FLOATS.min), high=self.low)
+        highest = 1.0 if self.complement else _FLOATS.max
+        return replace(self, low=self.high, high=min(self.high * self._growth, highest))
 
     @property
-    def _highest(self):
-        return 1.0 if self.complement else np.inf
+    def _growth(self):
+        ratio = self.high / self.low
+        return ratio**GROWTH if ratio < np.inf else self.high**GROWTH / self.low**GROWTH
+
+    def _at(self, unit):
+        ratio = self.high / self.low
+        is_finite = ratio < np.inf
+        return self.low * ratio**unit if is_finite else self.low ** (1 - unit) * self.high**unit
+
+
+def _log_ratio(number, base):
+    """Return the logarithm of a quotient, which itself may be beyond floats."""
+    quotient = number / base
+    return np.log(quotient) if 0 < quotient < np.inf else np.log(number) - np.log(base)
 
 
 def join(one, other):

@@ -50,9 +50,13 @@ class Spectrum:
         Raises
         ------
         ValueError
-            If the function has no finite value at a node.
+            If the function has no finite value at a node, or returns another shape.
         """
         values = np.asarray(function(self.nodes), dtype=float)
+        if values.shape not in ((), self.nodes.shape):
+            shape = f"one that returns shape {values.shape}"
+            check.reject("function", shape, f"the shape of the nodes, {self.nodes.shape}")
+        values = np.broadcast_to(values, self.nodes.shape)
         if not np.isfinite(values).all():
             bad = float(self.nodes[~np.isfinite(values)][0])
             check.reject("function", f"not finite at {bad:.4g}", "finite at all nodes")

@@ -88,6 +88,32 @@ def test_of_several_files_the_newest_counts(tmp_path):
     assert b"new" in found["bob"].data and "the newest of 2 files" in found["bob"].notes
 
 
+def test_numbers_at_the_end_of_names_count_students_except_in_names_of_canvas(tmp_path):
+    names = [f"student-0{k}" for k in range(1, 6)]
+    others = {
+        "student-05 (1).ipynb": notebook("newer"),
+        "bob/sgd-1.ipynb": notebook("bob's"),
+        "kim_15_98_a-1.zip": zipped(**{"sgd.ipynb": notebook("new")}),
+        "kim_15_97_a.zip": zipped(**{"sgd.ipynb": notebook("old")}),
+    }
+    put(tmp_path, **{f"{name}.ipynb": notebook(name) for name in names} | others)
+    found = students(tmp_path)
+    assert sorted(found) == ["bob", "kim (15)", *names]
+    assert b"newer" in found["student-05"].data and b"new" in found["kim (15)"].data
+
+
+def test_an_entry_of_a_zip_that_is_broken_costs_only_itself(tmp_path):
+    one = notebook("1" * 100)
+    whole = zipped(**{"ann.ipynb": one, "bob.ipynb": notebook("2" * 100), "cid.ipynb": one})
+    place = whole.index(b"PK\x01\x02") + 12  # in the directory: time, date
+    undated = whole[:place] + b"\0\0\0\0" + whole[place + 4 :]
+    spoilt = undated.replace(b"2" * 100, b"3" * 100)
+    put(tmp_path, **{"class.zip": spoilt})
+    found, others = collect(tmp_path)
+    assert [each.student for each in found] == ["ann", "cid"]
+    assert len(others) == 1 and others[0].startswith("class.zip/bob.ipynb: cannot be read")
+
+
 def test_notebooks_with_other_names_stay_apart(tmp_path):
     put(tmp_path, **{"group/ann.ipynb": notebook("1"), "group/bob.ipynb": notebook("2")})
     assert sorted(students(tmp_path)) == ["group/ann", "group/bob"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscaling.classroom import Grader, expect, numbers, within
-from batchscaling.classroom.grader import read
+from batchscaling.classroom.grader import failure, read
 
 
 @given(st.floats(1e-3, 1e3), st.sampled_from([np.float32, np.float64, np.float16]))
@@ -49,9 +49,11 @@ def test_a_message_does_not_hold_the_answer():
 def test_tensors_are_numbers():
     torch = pytest.importorskip("torch")
     expect("x", torch.tensor([0.5], requires_grad=True), [0.5])
+    expect("x", [torch.tensor(0.5, requires_grad=True), 1], [0.5, 1.0])
+    expect("x", torch.tensor([0.5], dtype=torch.bfloat16), [0.5])
 
 
-@pytest.mark.parametrize("found", [-1.0, 2.0, np.nan, np.inf, [0.5, 3.0], []])
+@pytest.mark.parametrize("found", [-1.0, 2.0, np.nan, np.inf, [0.5, 3.0], [], 0.5 + 100j])
 def test_numbers_outside_fail(found):
     with pytest.raises(AssertionError):
         within("x", found, 0, 1)
@@ -99,6 +101,29 @@ def test_a_student_sees_what_fails_and_that_more_follows(notebook, capsys):
     assert "only the public tests" in said
     Grader("small").check_all()
     assert capsys.readouterr().out == said
+
+
+def test_functions_get_copies_as_in_grading():
+    def test(double):
+        number = np.ones(2)
+        expect("twice", double(number), 2 * number)
+        expect("twice", double(x=number), 2 * number)
+
+    def double(x):
+        x *= 2
+        return x
+
+    assert failure(test, {"double": double}) is None
+
+
+def test_a_test_that_fails_without_words_is_counted_as_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    test = TEST.replace('assert x == 1, "x is not one"', "assert x == 1")
+    content = {"metadata": {"otter": {"assignment_name": "small", "tests": {"q1": test}}}}
+    (tmp_path / "small.ipynb").write_text(json.dumps(content))
+    (tmp_path / ".#small.ipynb").symlink_to("nowhere")  # as an editor leaves it
+    Grader("small").check("q1")
+    assert capsys.readouterr().out.startswith("q1: 0 of 2 public tests passed.\n  a check failed\n")
 
 
 def test_a_notebook_that_is_not_found_is_said(notebook, capsys):

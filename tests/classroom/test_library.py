@@ -77,6 +77,15 @@ def test_lines_are_found_by_their_finite_points(axes):
         draws("steps", lines, [1, 2, 4], ...)
 
 
+def test_a_line_may_run_backwards_and_small_numbers_count():
+    x, y = np.array([0.0, 1.0, 2.0]), np.array([1e-9, 3e-9, 2e-9])
+    draws("steps", [(x[::-1], y[::-1])], x, y)
+    draws("steps", [(x + 1e-17, y)], x, y)
+    for wrong in (2 * y, y[[0, 2, 1]], 0 * y):
+        with pytest.raises(AssertionError, match="no line shows steps"):
+            draws("steps", [(x, wrong)], x, y)
+
+
 def test_no_common_mistake_gives_the_right_noise():
     lr, noise, size = 0.3, np.array([3.0, 0.4]), 4
     slip = slips.of_noise(lr, noise, size)

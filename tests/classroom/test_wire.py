@@ -1,6 +1,8 @@
 """What a submission's process says arrives as plain data, or not at all."""
 
+import array
 import json
+from collections import deque
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from batchscaling.classroom import expect
 from tools.classroom import wire
 
 simple = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -46,6 +49,41 @@ def test_numpy_scalars_tensors_and_generators_arrive():
     rng.standard_normal(3)
     assert sent(rng).standard_normal() == rng.standard_normal()
     assert sent(...) is ...
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        range(3),
+        deque([1.0, 2.0]),
+        array.array("d", [1.0, 2.0]),
+        memoryview(np.arange(3.0)),
+        np.longdouble(0.1),
+        np.arange(3, dtype=">f4"),
+        np.arange(3, dtype=">i8"),
+        np.ones(2, np.clongdouble),
+        complex(1, 0),
+        [np.longdouble(0.5), 1.0],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_notebook_takes_for_numbers_arrives_as_numbers(value):
+    expect("x", value, np.asarray(value))
+    found = sent(value)
+    np.testing.assert_array_equal(np.asarray(found, complex), np.asarray(value, complex))
+    expect("x", found, np.asarray(value))
+
+
+def test_series_and_tensors_of_every_kind_arrive():
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    values = [
+        pandas.Series([1.0, 2.0], index=[7, 3]),
+        torch.tensor([1.0, 2.0], dtype=torch.bfloat16),
+        [torch.tensor(1.0, requires_grad=True), torch.tensor(2.0)],
+    ]
+    for value in values:
+        expect("x", value, [1.0, 2.0])
+        expect("x", sent(value), [1.0, 2.0])
 
 
 def test_what_is_no_data_arrives_as_a_name():

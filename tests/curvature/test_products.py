@@ -5,6 +5,8 @@ differences disagree.
 """
 
 import re
+import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from batchscaling.curvature import (
     fisher_product,
     gauss_newton_product,
     gauss_newton_product_of,
+    gradient_products,
     hessian_product,
     hessian_product_of,
     per_example_gradients,
@@ -255,6 +258,53 @@ def test_parameters_that_a_forward_changes_stay_those_of_the_caller():
     assert all(torch.equal(p, before[name]) for name, p in params.items())
 
 
+@pytest.mark.parametrize(
+    "function", [hessian_product, gauss_newton_product, partial(fisher_product, fisher="empirical")]
+)
+def test_a_product_stays_that_of_the_arguments_it_was_made_from(function):
+    model, inputs, labels = NETWORKS["mlp"]
+    params = {n: p.double() for n, p in model.init(torch.Generator().manual_seed(0)).items()}
+    inputs, labels = inputs.clone(), labels.clone()
+    product, dim = function(model, params, inputs, labels)
+    before = product(np.eye(dim))
+    for moved in (inputs, labels, *params.values()):
+        moved.mul_(2).clamp_(max=2)
+    assert np.array_equal(product(np.eye(dim)), before)
+
+
+@pytest.mark.parametrize(
+    "product_of",
+    [
+        lambda p: hessian_product_of(lambda p: p["a"].pow(4).sum(), p),
+        lambda p: gauss_newton_product_of(lambda p: p["a"] ** 2, lambda o: o.square().sum(), p),
+    ],
+)
+def test_a_product_of_a_function_stays_where_it_was_taken(product_of):
+    params = {"a": torch.ones(2, dtype=torch.float64, requires_grad=True)}
+    product, _ = product_of(params)
+    before = product([1.0, 0.0])
+    with torch.no_grad():
+        params["a"].mul_(2)
+    assert np.array_equal(product([1.0, 0.0]), before)
+    assert not np.array_equal(product_of(params)[0]([1.0, 0.0]), before)
+
+
+def test_a_hessian_of_gradients_may_compute_in_place():
+    found = gradient_products(*CASE, hessian=lambda rows: np.multiply(rows, 2, out=rows))
+    expected = gradient_products(*CASE, hessian=lambda rows: 2 * rows)
+    assert all(map(np.array_equal, found, expected))
+
+
+def test_vectors_may_be_reversed_or_protected():
+    product, dim = hessian_product(*CASE)
+    vector = np.arange(dim, dtype=float)
+    backwards = vector[::-1].copy()[::-1]
+    vector.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(product(backwards), product(vector))
+
+
 LINEAR = NETWORKS["linear"]
 PARAMS = {n: p.double() for n, p in LINEAR[0].init(torch.Generator()).items()}
 CASE = (LINEAR[0], PARAMS, *LINEAR[1:])
@@ -266,7 +316,9 @@ BAD = {
     "labels": lambda: gauss_newton_product(*CASE[:3], CASE[3][:2]),
     "vectors": lambda: gauss_newton_product(*CASE)[0](np.ones((2, 3))),
     "model": lambda: per_example_gradients(nn.Linear(4, 3), *CASE[1:]),
+    "hessian": lambda: gradient_products(*CASE, hessian=1.0),
     "function": lambda: hessian_product_of(lambda p: p["a"], {"a": torch.ones(2)}),
+    "params": lambda: hessian_product_of(lambda p: p["a"].sum(), {}),
     "loss": lambda: gauss_newton_product_of(lambda p: p["a"], lambda o: 3.0, {"a": torch.ones(2)}),
 }
 
@@ -289,6 +341,20 @@ def changed(**others):
 
 
 FIRST = next(iter(CASE[1]))
+
+
+@pytest.mark.parametrize(
+    "params", [[torch.ones(2)], {}, {"a": np.ones(2)}, {"a": torch.ones(2, dtype=torch.int64)}]
+)
+def test_parameters_of_a_function_are_a_dict_of_real_tensors(params):
+    for call in (
+        lambda: hessian_product_of(lambda p: p["a"].sum(), params),
+        lambda: gauss_newton_product_of(lambda p: p["a"], lambda o: o.sum(), params),
+    ):
+        with pytest.raises(ValueError, match=r"^params.* is .*; allowed: "):
+            call()
+
+
 BAD_PARAMS = {
     "a list": ((CASE[0], list(CASE[1].values()), *CASE[2:]), "params is 'list'"),
     "one more": (changed(more=torch.ones(2)), "params is "),

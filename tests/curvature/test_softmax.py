@@ -140,8 +140,10 @@ BAD = [
     ("weight_decay", lambda: SoftmaxRegression(INPUTS, LABELS, weight_decay=0), "0"),
     ("weight_decay", lambda: SoftmaxRegression(INPUTS, LABELS, weight_decay="1"), "'1'"),
     ("labels", lambda: SoftmaxRegression(INPUTS, LABELS[:2], weight_decay=1), "(2,)"),
-    ("labels", lambda: SoftmaxRegression(INPUTS, LABELS - 1, weight_decay=1), "int64"),
-    ("labels", lambda: SoftmaxRegression(INPUTS, LABELS * 1.0, weight_decay=1), "float64"),
+    ("labels", lambda: SoftmaxRegression(INPUTS, LABELS - 1, weight_decay=1), "-1"),
+    ("labels", lambda: SoftmaxRegression(INPUTS, LABELS * 1.0, weight_decay=1), "2."),
+    ("labels", lambda: SoftmaxRegression(INPUTS, [[0], [1, 2]], weight_decay=1), "[[0], [1, 2]]"),
+    ("inputs", lambda: SoftmaxRegression([[1], [1, 2]], [0, 1], weight_decay=1), "[[1], [1, 2]]"),
     ("inputs", lambda: SoftmaxRegression(INPUTS * np.nan, LABELS, weight_decay=1), "nan"),
     ("inputs", lambda: SoftmaxRegression([], [], weight_decay=1), "shape (0"),
     ("inputs", lambda: SoftmaxRegression(1.0, [0], weight_decay=1), "1."),
@@ -152,6 +154,22 @@ BAD = [
     ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.triu(np.ones((2, 2)))), "not symmetric"),
     ("scales", lambda: QUADRATIC.problem(np.zeros(2), np.eye(3)), "(3, 3)"),
 ]
+
+
+@pytest.mark.parametrize("method", ["value", "slope", "hessian", "gradient_covariance"])
+def test_parameters_are_one_vector_of_any_kind(method):
+    function = getattr(SoftmaxRegression(INPUTS, LABELS, weight_decay=1), method)
+    whole = np.arange(12.0)
+    np.testing.assert_array_equal(function(whole.tolist()), function(whole))
+    for wrong in (whole[:4], whole.reshape(4, 3), 1.0, "a"):
+        with pytest.raises(ValueError, match=r"^params is .*; allowed: "):
+            function(wrong)
+
+
+def test_a_weight_decay_below_rounding_is_named():
+    inputs = np.random.default_rng(0).normal(scale=100, size=(9, 4))
+    with pytest.raises(ValueError, match=r"^weight_decay is 1e-300; allowed: a larger one"):
+        SoftmaxRegression(inputs, np.tile(LABELS, 3), weight_decay=1e-300).minimise()
 
 
 @pytest.mark.parametrize(("name", "call", "value"), BAD)

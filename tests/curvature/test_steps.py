@@ -139,6 +139,7 @@ BAD = {
     "chunk": lambda: fisher_matrix(*CASE, chunk=0),
     "labels": lambda: fisher_matrix(*CASE[:3], CASE[3][:2]),
     "damping": lambda: gauss_newton_step(*CASE, damping=0),
+    "damping below rounding": lambda: gauss_newton_step(*CASE, damping=1e-300),
     "blocks": lambda: gauss_newton_step(*CASE, damping=1, blocks="whole"),
     "model": lambda: gauss_newton_step(
         GHOSTS, drawn(GHOSTS), normal(4, 1, 4, 4), integers(2, 4), damping=1
@@ -148,5 +149,5 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_named(name):
-    with pytest.raises(ValueError, match=f"^{name} is .*; allowed: "):
+    with pytest.raises(ValueError, match=f"^{name.split()[0]} is .*; allowed: "):
         BAD[name]()

@@ -43,6 +43,27 @@ def test_hyperbola_doubles_steps_and_examples_at_the_critical_batch_size():
     assert found.examples == pytest.approx(found.steps * found.batch_size)
 
 
+@pytest.mark.parametrize("factor", [1, 3, 1000, 1e200])
+@pytest.mark.parametrize(
+    ("steps", "critical"),
+    [
+        (800 / SIZES, np.inf),
+        (800 / SIZES**1.3, np.inf),
+        (800 / SIZES * np.exp(0.05 * np.cos(SIZES)) * SIZES**-0.1, np.inf),
+        (800 + 0 * SIZES, 0),
+        (800 + SIZES, 0),
+        (800 * SIZES**0.1 * np.exp(0.02 * np.cos(SIZES)), 0),
+    ],
+)
+def test_steps_without_a_bend_have_an_end_as_critical_batch_size(steps, critical, factor):
+    found = fit_hyperbola(SIZES, factor * steps)
+    assert found.batch_size == critical
+    limit = found.steps if critical == 0 else found.examples
+    other = found.examples if critical == 0 else found.steps
+    expected = steps if critical == 0 else steps * SIZES
+    assert other == 0 and limit == pytest.approx(factor * gmean(expected))
+
+
 @settings(deadline=None)
 @given(horizontal=st.floats(0.1, 10), vertical=st.floats(0.01, 100))
 def test_shift_is_found_again(horizontal, vertical):
@@ -109,7 +130,20 @@ def test_draws_without_two_finite_medians_have_no_critical_size():
     assert found.shape == (50,) and np.isnan(found).any() and np.isfinite(found).any()
 
 
+def test_equal_batch_sizes_alone_have_no_critical_size():
+    steps = [[5, 6, 7], [5, 6, 7], [3, np.inf, np.inf]]
+    found = BatchSizeCurve([4, 4, 8], steps).critical(50)
+    assert np.isnan(found).any() and not np.isnan(found).all()
+
+
+def test_curves_are_equal_only_to_themselves():
+    one, other = (BatchSizeCurve([1, 2], np.ones((2, 3))) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2
+
+
 BAD = [
+    (lambda: BatchSizeCurve([1, 2], [[0] * 3, [1] * 3]).critical(), "steps is .*median of 0"),
+    (lambda: first_crossing([10, 5], [[0.1, 0.1]], 0.5), "steps is"),
     (lambda: bootstrap_interval([1.0, 2.0], 1), "confidence is 1"),
     (lambda: first_crossing([0, 1], [[1.0, 2.0, 3.0]], 1), "loss is"),
     (lambda: first_crossing([0, 1], [1.0, 2.0], 1), "loss is"),
@@ -197,6 +231,8 @@ def test_first_crossing_takes_nan_and_no_other_thing_that_is_no_number():
         ("same", (0.9, 1.3, 1.6), "open"),
         ("same", (1.26, 1.3, 1.6), "fails"),
         ("same", (0.5, 0.6, 0.79), "fails"),
+        ("more", (1.5, 2.0, np.inf), "holds"),
+        ("same", (np.inf, np.inf, np.inf), "fails"),
     ],
 )
 def test_verdict(claim, interval, expected):
@@ -245,6 +281,7 @@ def test_a_power_law_through_scattered_points_is_that_of_numpy():
         ("y", [1, 2], [1, 1, 1]),
         ("x", [2, 2], [1, 1]),
         ("x", [2], [1]),
+        ("x", [1e300, np.nextafter(1e300, np.inf)], [1, 2]),
     ],
 )
 def test_bad_points_of_a_power_law_are_named(name, x, y):

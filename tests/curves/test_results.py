@@ -51,6 +51,11 @@ def test_a_result_holds_arrays_with_infinity_for_a_target_that_was_not_reached()
     assert cell.record == record()
 
 
+def test_results_are_equal_only_to_themselves():
+    one, other = CellResult.of(record()), CellResult.of(record())
+    assert one == one and one != other and len({one, other}) == 2
+
+
 def test_the_interval_is_that_of_the_median_of_fresh_steps():
     cell = CellResult.of(record())
     # Five values are too few for 95 %, so it is from the smallest to the largest.

@@ -243,6 +243,12 @@ def test_functions_may_compute_in_place(kind):
     assert np.array_equal(*paths) and paths[0][0, 0].tolist() == [1.0, 3.0]
 
 
+@pytest.mark.parametrize("kind", [sgd_paths, sde_paths])
+def test_gradients_may_be_tensors(kind):
+    torch = pytest.importorskip("torch")
+    assert np.array_equal(walk(kind, gradient=torch.from_numpy), walk(kind))
+
+
 def walk(kind=sgd_paths, **changed):
     settings = dict(lr=0.1, batch_size=1) if kind is sgd_paths else dict(diffusion=1, dt=0.1)
     arguments = dict(gradient=lambda t: t, covariance=[1.0], start=[0.0], steps=4, paths=2, seed=0)
@@ -281,7 +287,9 @@ BAD = [
     ("covariance", lambda: walk(covariance=[1.0, 1.0]), "(2,)"),
     ("dt", lambda: walk(sde_paths, dt=0), "0"),
     ("diffusion", lambda: walk(sde_paths, diffusion=-1), "-1"),
+    ("gradient", lambda: walk(gradient=lambda t: None), "None"),
     ("grid", lambda: stationary_density([1, 1], [1, 1], [0, 0], 1), "0"),
+    ("grid", lambda: stationary_density([1], [1], [0], 1), "[0.0]"),
     ("variance", lambda: stationary_density([1, 1], [1, 0], [0, 1], 1), "0.0"),
     ("gradient", lambda: stationary_density([1], [1, 1], [0, 1], 1), "(1,)"),
 ]

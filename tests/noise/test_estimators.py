@@ -312,6 +312,12 @@ def test_the_estimate_lies_in_its_interval(values, shift, confidence):
         assert 0 <= estimate.low <= estimate.batch_size <= estimate.high
 
 
+def test_a_hessian_may_compute_in_place():
+    rows = np.random.default_rng(3).normal(1, 1, (9, 4))
+    in_place = gradient_noise(rows, lambda g: np.multiply(g, 2, out=g))
+    assert in_place == gradient_noise(rows, lambda g: 2 * g)
+
+
 def test_weak_signals_lie_in_their_intervals():
     """Without the clip, about one of eight of these would not."""
     rng = np.random.default_rng(15)
@@ -338,6 +344,7 @@ BAD = [
     ("hessian", lambda: gradient_noise(np.eye(4), lambda g: g[:2]), "(2, 4)"),
     ("decay", lambda: RunningNoise(1), "1"),
     ("count", lambda: RunningNoise(0.9).estimate(), "0"),
+    ("confidence", lambda: RunningNoise(0.9).update(1, 2).estimate("x"), "'x'"),
     ("signal", lambda: RunningNoise(0.9).update([1, 2], [1]), "(1,)"),
     ("signal", lambda: RunningNoise(0.9).update(1, 2).update([1, 2], [1, 2]), "(2,)"),
     ("trace", lambda: RunningNoise(0.9).update(NAN, 1), "nan"),

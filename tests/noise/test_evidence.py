@@ -236,6 +236,8 @@ BAD = [
     ("seed", lambda: lanczos(seed=-1), "-1"),
     ("shift", lambda: FLAT.log_det(shift=1.0), "1.0"),
     ("function", lambda: FLAT.trace(lambda x: np.where(x < 0, np.inf, x)), "-1"),
+    ("function", lambda: FLAT.trace(lambda x: NAN), "-1"),
+    ("function", lambda: FLAT.trace(lambda x: x.ravel()), "shape"),
     ("width", lambda: FLAT.density([0.0], 0), "0"),
 ]
 

@@ -44,11 +44,36 @@ def test_a_seed_fixes_the_draws():
     assert np.array_equal(run[0], run[1]) and not np.array_equal(run[0], run[2])
 
 
+def test_functions_may_compute_in_place():
+    def cost(u):
+        return np.square(u, out=u).sum(axis=1) / 2
+
+    def slope(u):
+        u *= 2
+        u /= 2
+        return np.add(u, 0.5, out=u)
+
+    pure = hamiltonian_draws(
+        lambda u: (u**2).sum(axis=1) / 2, lambda u: u * 2 / 2 + 0.5, CHAINS, moves=3
+    )
+    assert np.array_equal(hamiltonian_draws(cost, slope, CHAINS, moves=3)[0], pure[0])
+
+
 @pytest.mark.parametrize(
     ("name", "bad"),
-    [("moves", 0), ("leaps", 1.5), ("size", 0.0), ("seed", -1), ("start", [0.0, 0.0])],
+    [
+        ("moves", 0),
+        ("leaps", 1.5),
+        ("size", 0.0),
+        ("seed", -1),
+        ("start", [0.0, 0.0]),
+        ("cost", np.ones(200)),
+        ("cost", lambda u: gamma_cost(u).sum()),
+        ("slope", None),
+        ("slope", lambda u: gamma_slope(u)[:1]),
+    ],
 )
 def test_bad_input(name, bad):
-    kwargs = {"start": CHAINS, "moves": 2} | {name: bad}
+    right = {"cost": gamma_cost, "slope": gamma_slope, "start": CHAINS, "moves": 2}
     with pytest.raises(ValueError, match=f"^{name} is"):
-        hamiltonian_draws(gamma_cost, gamma_slope, **kwargs)
+        hamiltonian_draws(**(right | {name: bad}))

@@ -112,6 +112,9 @@ BAD = [
     ("measured[10]['layer1']", lambda: geometry(layer1=[[1], [-1]]), "-1", "negative"),
     ("measured[10]['layer1']", lambda: geometry(layer1=[[1], [1], [1]]), "(3, 1)", "(2, k)"),
     ("measured[10]['layer1']", lambda: geometry(layer1=[[0], [1]]), "(2, 1)", "above zero"),
+    ("measured[10]['layer1']", lambda: geometry(layer1=[[1, 0], [0, 1]]), "(2, 2)", "left out"),
+    ("measured[0]", lambda: GeometryExplorer({0: 5}), "5", "a dict of layers"),
+    ("measured[0]", lambda: GeometryExplorer({0: [[1, 2], [3, 4]]}), "[[1, 2]", "a dict of layers"),
     ("step", lambda: geometry(step=3), "3", "10"),
     ("layer", lambda: geometry(layer=-1), "-1", "[0, inf)"),
     ("layer", lambda: setattr(geometry(), "layer", 0.5), "0.5", "integer"),
@@ -214,3 +217,44 @@ def test_classic_script_is_no_module(file):
     text = classic(file.name)
     assert not re.search(r"^\s*(import|export)\b", text, re.MULTILINE)
     assert text.count("return { render };") == 1 and f'["{file.name}"] = ' in text
+
+
+PAGE = """
+<div id="place"></div><script>{script}</script>
+<script>
+  const state = {state};
+  const nothing = () => {{}};
+  const model = {{
+    get: (name) => state[name], set: nothing, on: nothing, off: nothing, save_changes: nothing,
+  }};
+  batchscalingExplorers["{module}"].render({{ model, el: document.getElementById("place") }});
+</script>
+"""
+NARROW = NoisyQuadratic.power_law(10_000, 2.0).quantize(32)
+EDGES = {
+    "one direction": (lambda: GeometryExplorer({0: {"a": [[1], [1]]}}), "no two directions"),
+    "no spread": (lambda: GeometryExplorer({0: {np.int64(3): [[1, 1], [1, 1]]}}), "Step 0, all"),
+    "tiny steps": (
+        lambda: PreconditioningExplorer(NARROW, lr_fraction=1e-12, power=0.0),
+        "factor e in 3.75×10¹⁹ steps",
+    ),
+    "much momentum": (
+        lambda: MomentumExplorer(PROBLEM, momentum=1 - 1e-16),
+        "factor e in 1.8×10¹⁶ steps",
+    ),
+    "there at once": (lambda: measured(target=1e3), "starts at or below the target"),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_the_edge_an_explorer_still_has_numbers(name, browser):
+    make_explorer, words = EDGES[name]
+    explorer, page, troubles = make_explorer(), browser.new_page(), []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    state, module = json.dumps(state_of(explorer)), explorer._module
+    page.set_content(PAGE.format(script=classic(module), state=state, module=module))
+    status = page.locator("[role=status]:not([aria-busy])")
+    status.filter(has_text=words).wait_for(timeout=20_000)
+    drawn = page.locator("#place").inner_html()
+    assert troubles == [] and not re.search("NaN|undefined|Infinity", drawn)
+    page.close()

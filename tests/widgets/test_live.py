@@ -55,6 +55,10 @@ def test_bad_input(name, call, value, allowed):
     assert given.startswith(f"{name} is ") and value in given and allowed in rule
 
 
+def test_a_control_may_be_called_as_the_parameter_of_live():
+    live(lambda function: draw(function), function=(0.0, 1.0))
+
+
 def test_live_draws_and_redraws():
     control = live(draw, lr=(0.5, 2.0, 0.5))
     slider, picture = control.children

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,11 @@ DEEPEST_ZIP = 2  # a zip file of the course, with zip files of students
 
 MOODLE = re.compile(r"(?P<name>.+?)_(?P<user>\d+)_assignsubmission_file_?")
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_\d+_(?P<file>.+)")
-COPY = re.compile(r"(?:[-_ ]?(?:Copy|copy)\d*|[-_ ]?\(\d+\)|-(?P<version>\d{1,2}))$")
+COPY = re.compile(r"(?:[-_ ]?(?:Copy|copy)\d*|[-_ ]?\(\d+\))$")
+VERSION = re.compile(r"-(?P<version>\d{1,2})$")  # of Canvas: elsewhere it may count students
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,7 @@ def _sort(name, size, read, time, found, others, depth=0):
         inside = []
         try:
             _unpack(name, read(), inside, others, depth)
-        except (
-            zipfile.BadZipFile,
-            NotImplementedError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except UNREADABLE as error:
             others.append(f"{name}: a zip file that cannot be read ({error})")
         found += _owned(name, inside)
     else:
@@ -95,8 +94,19 @@ def _unpack(name, data, found, others, depth):
             inner = PurePosixPath(*[p for p in PurePosixPath(entry.filename).parts if p != "/"])
             if ignored(inner) or ".." in inner.parts:
                 continue
-            time, read = datetime(*entry.date_time), partial(archive.read, entry)
-            _sort(inner, entry.file_size, read, time, found, others, depth + 1)
+            read = partial(archive.read, entry)
+            try:
+                _sort(inner, entry.file_size, read, _changed(entry), found, others, depth + 1)
+            except UNREADABLE as error:
+                others.append(f"{name / inner}: cannot be read ({error})")
+
+
+def _changed(entry):
+    """Return when an entry of a zip file was last changed; the least time if that is no date."""
+    try:
+        return datetime(*entry.date_time)
+    except ValueError:
+        return datetime.min
 
 
 def _owned(name, inside):
@@ -128,13 +138,17 @@ def owner(path):
     for part in path.parts[:-1]:
         if match := MOODLE.fullmatch(part):
             return f"{match['name']} ({match['user']})", stem, False
-    for part in reversed(path.parts):
-        if match := CANVAS.fullmatch(part):
-            stem = COPY.sub("", Path(match["file"]).stem)
-            return f"{match['name']} ({match['user']})", stem, bool(match["late"])
+    if match := canvas(path):
+        stem = COPY.sub("", VERSION.sub("", Path(match["file"]).stem))
+        return f"{match['name']} ({match['user']})", stem, bool(match["late"])
     if len(path.parts) > 1:
         return Path(path.parts[0]).stem, stem, False
     return stem, stem, False
+
+
+def canvas(path):
+    """Return the match of the innermost part of a path that Canvas has named, or None."""
+    return next(filter(None, map(CANVAS.fullmatch, reversed(path.parts))), None)
 
 
 def newest(submissions):
@@ -152,8 +166,9 @@ def newest(submissions):
 
 def version(path):
     """Return the number that Canvas adds to the name of a later file, else 0."""
-    match = COPY.search(path.stem)
-    return int(match["version"] or 0) if match and match["version"] else 0
+    match = canvas(path)
+    found = match and VERSION.search(Path(match["file"]).stem)
+    return int(found["version"]) if found else 0
 
 
 def noting_equals(submissions):

@@ -55,6 +55,8 @@ def within(name, found, low, high, *, below=None, above=None):
     """
     shape = np.broadcast_shapes(np.shape(low), np.shape(high))
     found = numbers(name, found, shape or None)
+    if found.dtype.kind == "c":
+        raise AssertionError(f"{name} gives complex numbers; expected: real ones")
     if found.size == 0:
         raise AssertionError(f"{name} is empty")
     for outside, reason in ((found < low, below), (found > high, above)):
@@ -89,17 +91,25 @@ def numbers(name, found, shape=None):
         raise AssertionError(f"{name} gives None: is there a `return`?")
     if found is ...:
         raise AssertionError(f"{name} is not filled in yet")
-    if hasattr(found, "detach"):
-        found = found.detach()
     try:
-        array = np.asarray(found)
-    except (TypeError, ValueError):
+        array = np.asarray(detached(found))
+    except (RuntimeError, TypeError, ValueError):
         raise AssertionError(f"{name} is no array of numbers") from None
     if array.dtype.kind not in "iufc":
         raise AssertionError(f"{name} is a {type(found).__name__}; expected: numbers")
     if shape is not None and array.shape != tuple(shape):
         raise AssertionError(f"{name} has shape {array.shape}; expected: {tuple(shape)}")
     return array
+
+
+def detached(value):
+    """Return a torch tensor as an array, also in lists; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return [detached(item) for item in value]
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
 
 
 def close(found, right, rtol, atol):

@@ -5,11 +5,13 @@ other file. Running them needs no otter-grader either: it does not read metadata
 bring packages that replace Colab's own.
 """
 
+import copy
 import inspect
 import json
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +55,7 @@ class Grader:
         failures = [failure(test.function, names) for test in read(tests[question])]
         if not failures:
             return f"{question}: has no public tests. Hidden ones follow when your work is graded."
-        messages = [f"  {message}" for message in failures if message]
+        messages = [f"  {message}" for message in failures if message is not None]
         passed = len(failures) - len(messages)
         lines = [f"{question}: {passed} of {len(failures)} public tests passed.", *messages, PUBLIC]
         return "\n".join(lines)
@@ -85,12 +87,24 @@ def failure(test, names):
     if missing:
         return f"`{missing[0]}` is not defined: run the cells above, from the top"
     try:
-        test(**{name: names[name] for name in wanted})
+        test(**{name: on_copies(names[name]) for name in wanted})
     except AssertionError as error:
-        return str(error)
+        return str(error) or "a check failed"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def on_copies(value):
+    """Return a function as one of copies of its arguments, as in grading; else the value itself."""
+    if not inspect.isfunction(value):
+        return value
+
+    @wraps(value)
+    def function(*args, **keywords):
+        return value(*copy.deepcopy(args), **copy.deepcopy(keywords))
+
+    return function
 
 
 def colab_notebook():
@@ -104,7 +118,8 @@ def colab_notebook():
 
 def stored_notebook(assignment):
     """Return the notebook of `assignment` in this folder, whatever its file name, or None."""
-    for path in sorted(Path().glob("*.ipynb"), key=lambda path: -path.stat().st_mtime):
+    paths = [path for path in Path().glob("*.ipynb") if path.is_file()]  # no link to nowhere
+    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         try:
             notebook = json.loads(path.read_text(encoding="utf-8"))
             if notebook["metadata"]["otter"]["assignment_name"] == assignment:

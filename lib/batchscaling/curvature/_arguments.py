@@ -9,9 +9,10 @@ from batchscaling.training.kinds import check_kinds
 
 
 def checked(model, params, inputs, labels, loss, *, single=False):
-    """Return parameters, inputs and labels to compute with, real inputs as precise as parameters.
+    """Return copies of parameters, inputs and labels, real inputs as precise as parameters.
 
-    With `single`, gradients are of single examples.
+    Copies, because the caller may change what a product was made from. With `single`, gradients
+    are of single examples.
 
     Raises
     ------
@@ -30,7 +31,7 @@ def checked(model, params, inputs, labels, loss, *, single=False):
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         inputs = inputs.to(dtype)
     check_examples(model, params, inputs, labels, loss=loss)
-    return params, inputs, labels
+    return params, inputs.detach().clone(), labels.detach().clone()
 
 
 def counted(loss, labels):

@@ -119,13 +119,14 @@ def kronecker_eigenvalues(factors):
 def check_factors(factors):
     """Check that factors are such as `kronecker_factors` returns."""
     kinds = (Kronecker, Diagonal)
-    if not isinstance(factors, dict) or not all(isinstance(f, kinds) for f in factors.values()):
+    are_factors = isinstance(factors, dict) and all(isinstance(f, kinds) for f in factors.values())
+    if not are_factors or not factors:
         allowed = "a dict of Kronecker and Diagonal, as kronecker_factors returns"
-        check.reject("factors", type(factors).__name__, allowed)
+        check.reject("factors", factors if are_factors else type(factors).__name__, allowed)
 
 
 def _eigenvalues(side):
-    side = side.double().cpu()
+    side = side.detach().double().cpu()
     return torch.linalg.eigvalsh(side) if side.ndim == 2 else side
 
 

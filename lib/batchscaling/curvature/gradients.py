@@ -54,7 +54,7 @@ def gradient_products(
         As for `per_example_gradients`; n at least 1.
     hessian : callable, optional
         Such as that of `hessian_product`: maps rows of shape (k, P) to their products with the
-        Hessian. It is called for every gradient.
+        Hessian. It is called for every gradient, with a copy.
     chunk : int
         Examples at once, at least 1.
     loss : Loss
@@ -68,9 +68,11 @@ def gradient_products(
     Raises
     ------
     ValueError
-        As `per_example_gradients`, or if `chunk` is outside its range.
+        As `per_example_gradients`, or if another argument is outside its range.
     """
     chunk = check.integer("chunk", chunk, 1)
+    if not (hessian is None or callable(hessian)):
+        check.reject("hessian", hessian, "a function of rows, such as that of hessian_product")
     params, inputs, labels = checked(model, params, inputs, labels, loss, single=True)
 
     def chunks():
@@ -78,10 +80,10 @@ def gradient_products(
             yield _each_gradient(model, params, *some, loss).double().cpu().numpy()
 
     mean = sum(gradients.sum(axis=0) for gradients in chunks()) / len(inputs)
-    curved_mean = mean if hessian is None else hessian(mean)
+    curved_mean = mean if hessian is None else hessian(mean.copy())
     norms, dots = [], []
     for gradients in chunks():
-        curved = gradients if hessian is None else hessian(gradients)
+        curved = gradients if hessian is None else hessian(gradients.copy())
         norms.append(np.einsum("np,np->n", gradients, curved))
         dots.append(gradients @ curved_mean)
     return np.concatenate(norms), np.concatenate(dots)

@@ -60,7 +60,7 @@ def hessian_product_of(function, params):
     function : callable
         Maps a dict of tensors to a tensor that holds one number.
     params : dict of torch.Tensor
-        Where the Hessian is taken.
+        Where the Hessian is taken: a copy of them is kept.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def hessian_product_of(function, params):
     Raises
     ------
     ValueError
-        If the function returns something else.
+        If the function returns something else, or `params` is no such dict.
     """
-    params = {name: p.detach() for name, p in params.items()}
+    params = _copies(params)
     _check_number("function", function(params))
     # The Hessian is symmetric: the transposed derivative of the gradient is its product.
     _, pull = vjp(grad(function), params)
@@ -130,9 +130,9 @@ def gauss_newton_product_of(function, loss, params):
     Raises
     ------
     ValueError
-        If the loss returns something else.
+        If the loss returns something else, or `params` is no such dict.
     """
-    params = {name: p.detach() for name, p in params.items()}
+    params = _copies(params)
     outputs, push, pull = _jacobian(function, params)
     _check_number("loss", loss(outputs))
     _, curve = vjp(grad(loss), outputs)
@@ -212,6 +212,17 @@ def _outputs(model, inputs, params):
     return model.apply(params, inputs)
 
 
+def _copies(params):
+    """Return copies of parameters: their owner may go on and change them."""
+    allowed = "a dict of tensors of real numbers, at least one"
+    if not isinstance(params, dict) or not params:
+        check.reject("params", params, allowed)
+    for name, p in params.items():
+        if not isinstance(p, torch.Tensor) or not p.is_floating_point():
+            check.reject(f"params[{name!r}]", p, allowed)
+    return {name: p.detach().clone() for name, p in params.items()}
+
+
 def _check_number(name, value):
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or value.ndim:
         found = f"a function that returns {getattr(value, 'shape', type(value).__name__)}"
@@ -234,7 +245,8 @@ def _product(linear, params):
         if rows.shape[-1] != sum(sizes):
             found, allowed = f"an array of shape {rows.shape}", f"one of shape (k, {sum(sizes)})"
             check.reject("vectors", found, allowed)
-        products = [single(torch.as_tensor(row).to(like)) for row in np.atleast_2d(rows)]
+        # A copy: torch takes no negative strides, and warns of arrays that nobody can write to.
+        products = [single(torch.as_tensor(row.copy()).to(like)) for row in np.atleast_2d(rows)]
         return torch.stack(products).double().cpu().numpy().reshape(rows.shape)
 
     return product, sum(sizes)

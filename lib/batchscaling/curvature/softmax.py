@@ -116,16 +116,13 @@ class SoftmaxRegression:
     """
 
     def __init__(self, inputs, labels, *, weight_decay):
-        inputs = np.asarray(inputs)
+        inputs = check.array("inputs", inputs, ndim=None)
         if inputs.ndim < 1:
             check.reject("inputs", inputs, "an array of at least one dimension")
-        flat = inputs.reshape(len(inputs), prod(inputs.shape[1:]))
-        inputs = check.array("inputs", flat, ndim=2)
+        inputs = inputs.reshape(len(inputs), prod(inputs.shape[1:]))
         self.inputs = np.column_stack([inputs, np.ones(len(inputs))])
-        labels = np.asarray(labels)
-        if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu" or labels.min() < 0:
-            found = f"{labels.dtype} of shape {labels.shape}"
-            check.reject("labels", found, f"integers from 0 on, of shape ({len(inputs)},)")
+        labels = check.integers("labels", labels, 0, np.iinfo(np.int64).max)
+        check.same_shape("labels", labels, "the first axis of inputs", (len(inputs),))
         self.targets = np.eye(int(labels.max()) + 1)[labels]
         self.weight_decay = check.positive("weight_decay", weight_decay)
 
@@ -136,17 +133,19 @@ class SoftmaxRegression:
 
     def value(self, params):
         """Return the objective at parameters of shape (P,)."""
+        params = self._checked(params)
         scores = log_softmax(self._outputs(params), axis=1)
         return -(scores * self.targets).sum(1).mean() + self.weight_decay / 2 * params @ params
 
     def slope(self, params):
         """Return the objective's gradient, shape (P,)."""
+        params = self._checked(params)
         mean = (self.inputs.T @ self._errors(params)).ravel() / len(self.inputs)
         return mean + self.weight_decay * params
 
     def hessian(self, params):
         """Return the objective's Hessian, shape (P, P)."""
-        p = np.exp(log_softmax(self._outputs(params), axis=1))
+        p = np.exp(log_softmax(self._outputs(self._checked(params)), axis=1))
         features, classes = self.inputs.shape[1], p.shape[1]
         whole = np.empty((features, classes, features, classes))
         for j in range(classes):
@@ -157,11 +156,17 @@ class SoftmaxRegression:
         return whole.reshape(self.dim, self.dim) + self.weight_decay * np.eye(self.dim)
 
     def minimise(self):
-        """Return the minimum, shape (P,), by Newton's method with halved steps from zero."""
+        """Return the minimum, shape (P,), by Newton's method with halved steps from zero.
+
+        Raises
+        ------
+        ValueError
+            If the weight decay is so small that the Hessian is not positive definite in floats.
+        """
         params = np.zeros(self.dim)
         for _ in range(_NEWTON_STEPS):
             slope = self.slope(params)
-            step = cho_solve(cho_factor(self.hessian(params)), slope)
+            step = self._newton_step(params, slope)
             decrement = slope @ step
             if decrement / 2 < _CLOSE:
                 break
@@ -179,7 +184,8 @@ class SoftmaxRegression:
 
     def gradient_covariance(self, params):
         """Return the covariance of one example's gradient, shape (P, P)."""
-        errors, total = self._errors(params), np.zeros((self.dim, self.dim))
+        errors = self._errors(self._checked(params))
+        total = np.zeros((self.dim, self.dim))
         for first in range(0, len(errors), _CHUNK):
             part = slice(first, first + _CHUNK)
             each = self.inputs[part, :, None] * errors[part, None, :]
@@ -187,6 +193,18 @@ class SoftmaxRegression:
             total += each.T @ each
         mean = (self.inputs.T @ errors).ravel() / len(errors)
         return total / len(errors) - np.outer(mean, mean)
+
+    def _newton_step(self, params, slope):
+        try:
+            return cho_solve(cho_factor(self.hessian(params)), slope)
+        except LinAlgError:
+            allowed = "a larger one, with which the Hessian is positive definite in floats"
+            check.reject("weight_decay", self.weight_decay, allowed)
+
+    def _checked(self, params):
+        params = check.array("params", params)
+        check.same_shape("params", params, "one vector of all parameters", (self.dim,))
+        return params
 
     def _outputs(self, params):
         return self.inputs @ params.reshape(self.inputs.shape[1], -1)

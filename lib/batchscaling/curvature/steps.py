@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from batchscaling import _validation as check
 from batchscaling.curvature._arguments import checked, counted, fisher_slopes, mean_loss
@@ -117,7 +117,11 @@ def gauss_newton_step(
     matrix[np.diag_indices_from(matrix)] += damping
     step = np.empty_like(flat)
     for places in _places(params, blocks):
-        step[places] = cho_solve(cho_factor(matrix[np.ix_(places, places)]), flat[places])
+        try:
+            step[places] = cho_solve(cho_factor(matrix[np.ix_(places, places)]), flat[places])
+        except LinAlgError:
+            allowed = "a larger one, with which the matrix is positive definite in floats"
+            check.reject("damping", damping, allowed)
     pieces = torch.as_tensor(step).split([p.numel() for p in params.values()])
     return {
         name: piece.view(p.shape).to(p)

@@ -10,6 +10,8 @@ from batchscaling import _validation as check
 from batchscaling.curves.intervals import bootstrap_medians
 from batchscaling.nqm import CriticalBatchSize
 
+_ROUNDING = 1e-12  # of the norm of errors in logarithms
+
 
 def first_crossing(steps, loss, target):
     """Return for every trial the first step at which its loss is at or below `target`.
@@ -17,7 +19,7 @@ def first_crossing(steps, loss, target):
     Parameters
     ----------
     steps : array_like, shape (evaluations,)
-        Steps of the evaluations, such as `TrialResults.steps`.
+        Steps of the evaluations, such as `TrialResults.steps`; they do not fall.
     loss : array_like, shape (trials, evaluations)
         May hold NaN, such as `TrialResults.loss` does after a trial's end.
     target : float
@@ -31,9 +33,11 @@ def first_crossing(steps, loss, target):
     Raises
     ------
     ValueError
-        If the shapes disagree, or `target` is not positive.
+        If the shapes disagree, steps fall, or `target` is not positive.
     """
     steps = check.array("steps", steps)
+    if (np.diff(steps) < 0).any():
+        check.reject("steps", steps.tolist(), "numbers that do not fall")
     loss = check.array("loss", loss, ndim=2, finite=False, missing=True)
     if loss.shape[1] != len(steps):
         check.reject("loss", f"an array of shape {loss.shape}", f"shape (trials, {len(steps)})")
@@ -41,7 +45,7 @@ def first_crossing(steps, loss, target):
     return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchSizeCurve:
     """Steps to a target at several batch sizes, each with the same number of seeds.
 
@@ -75,13 +79,20 @@ class BatchSizeCurve:
     def critical(self, count=200):
         """Return critical batch sizes by `fit_hyperbola` for seeds drawn again, shape (count,).
 
-        A fit leaves out batch sizes at which the median is infinite; NaN where fewer than two are
-        left.
+        A fit leaves out batch sizes at which the median is infinite; NaN where fewer than two
+        different ones are left.
+
+        Raises
+        ------
+        ValueError
+            If a median is zero: it has no logarithm.
         """
-        fits = []
-        for medians in self.draws(count):
+        draws, fits = self.draws(count), []
+        if not draws.all():
+            check.reject("steps", "an array with a median of 0", "medians above zero, for a fit")
+        for medians in draws:
             there = np.isfinite(medians)
-            if there.sum() < 2:
+            if len(np.unique(self.batch_sizes[there])) < 2:
                 fits.append(np.nan)
                 continue
             fits.append(fit_hyperbola(self.batch_sizes[there], medians[there]).batch_size)
@@ -110,7 +121,7 @@ def fit_power(x, y):
     Parameters
     ----------
     x, y : array_like, shape (k,)
-        Positive; at least two different `x`.
+        Positive; at least two `x` whose logarithms differ.
 
     Returns
     -------
@@ -120,13 +131,13 @@ def fit_power(x, y):
     Raises
     ------
     ValueError
-        If the shapes disagree, a number is not positive, or all `x` are equal.
+        If the shapes disagree, a number is not positive, or the logarithms of all `x` are equal.
     """
     x, y = check.array("x", x, positive=True), check.array("y", y, positive=True)
     check.same_shape("y", y, "x", x.shape)
-    if len(np.unique(x)) < 2:
-        check.reject("x", x, "at least two different numbers")
     logs = np.log(x), np.log(y)
+    if len(np.unique(logs[0])) < 2:
+        check.reject("x", x, "at least two numbers whose logarithms differ")
     (dx, dy), (middle, height) = (v - v.mean() for v in logs), (v.mean() for v in logs)
     exponent = dx @ dy / (dx @ dx)
     size = np.sqrt((dx @ dx) * (dy @ dy))
@@ -138,7 +149,9 @@ def fit_hyperbola(batch_sizes, steps):
     """Fit ``steps = limit.steps + limit.examples / batch_size``.
 
     Small batches scale perfectly there: ``steps * batch_size`` is `examples`. At the critical
-    batch size it is twice as much, and steps are twice those of an unlimited batch.
+    batch size it is twice as much, and steps are twice those of an unlimited batch. Where steps do
+    not bend within the data, one of its ends fits best: perfect scaling, with the critical batch
+    size ``inf`` and zero steps in the limit, or steps that are all equal, with 0 and zero examples.
 
     Parameters
     ----------
@@ -171,8 +184,26 @@ def fit_hyperbola(batch_sizes, steps):
         return logs[0] + np.log1p(np.exp(logs[1]) / batch_sizes) - np.log(steps)
 
     start = np.log([steps.min(), np.sqrt(batch_sizes.min() * batch_sizes.max())])
-    fewest, critical = np.exp(least_squares(residual, start).x).tolist()
+    solved = least_squares(residual, start)
+    end = _end_of_hyperbolas(batch_sizes, steps, np.linalg.norm(solved.fun))
+    if end is not None:
+        return end
+    fewest, critical = np.exp(solved.x).tolist()
     return CriticalBatchSize(critical, fewest * critical, fewest)
+
+
+def _end_of_hyperbolas(batch_sizes, steps, error):
+    """Return the end of the hyperbolas that fits no worse than `error`, or None.
+
+    Towards such an end a solver goes on for ever: where it stops says nothing.
+    """
+    examples, flat = np.log(steps) + np.log(batch_sizes), np.log(steps)
+    norms = [np.linalg.norm(logs - logs.mean()) for logs in (examples, flat)]
+    if min(norms) > error + _ROUNDING:
+        return None
+    if norms[0] <= norms[1]:
+        return CriticalBatchSize(np.inf, float(np.exp(examples.mean())), 0.0)
+    return CriticalBatchSize(0.0, 0.0, float(np.exp(flat.mean())))
 
 
 def fit_shift(batch_sizes, steps, model_batch_sizes, model_steps):

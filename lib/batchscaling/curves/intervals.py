@@ -142,7 +142,7 @@ def verdict(claim, interval):
     claim : str
         ``"more"`` or ``"same"``.
     interval : array_like, shape (3,)
-        Lower end, middle and upper end, such as `bootstrap_interval` gives.
+        Lower end, middle and upper end, such as `bootstrap_interval` gives. May hold ``inf``.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def verdict(claim, interval):
     ValueError
         If `claim` is neither, or `interval` is not three positive numbers that do not fall.
     """
-    ends = check.array("interval", interval, positive=True).tolist()
+    ends = check.array("interval", interval, positive=True, finite=False).tolist()
     if len(ends) != 3 or ends != sorted(ends):
         check.reject("interval", interval, "three positive numbers that do not fall")
     low, middle, high = ends

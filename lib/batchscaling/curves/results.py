@@ -12,7 +12,7 @@ from batchscaling.curves.intervals import median_interval
 from batchscaling.curves.records import file_name, measured, not_a_record, read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellResult:
     """One cell of a sweep, as `run_cell` describes it.
 

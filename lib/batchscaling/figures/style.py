@@ -1,6 +1,5 @@
 """One look for every figure: the style, and one colour, line and marker for each optimizer."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from batchscaling.registry import METHODS
@@ -58,8 +57,8 @@ LIMIT = "#b22222"  # of targets and limits
 
 
 def use_style():
-    """Set matplotlib's defaults to the book's style."""
-    mpl.rcParams.update(STYLE)
+    """Set matplotlib's defaults to the book's style, whatever style was set before."""
+    plt.style.use(["default", STYLE])
 
 
 def look(name, *, marker=True):

@@ -254,7 +254,7 @@ def stationary_density(gradient, variance, grid, diffusion):
     gradient, variance : array_like, shape (n,)
         L' and c on the grid; c is positive.
     grid : array_like, shape (n,)
-        Increasing; its ends should lie where the density is negligible.
+        Increasing, at least two; its ends should lie where the density is negligible.
     diffusion : float
         D, positive.
 
@@ -273,6 +273,8 @@ def stationary_density(gradient, variance, grid, diffusion):
     Gardiner, "Handbook of stochastic methods", chapter 5.
     """
     grid = _increasing(grid, "grid")
+    if len(grid) < 2:
+        check.reject("grid", grid.tolist(), "at least two numbers")
     gradient = check.array("gradient", gradient)
     variance = check.array("variance", variance, positive=True)
     for name, values in (("gradient", gradient), ("variance", variance)):

@@ -228,7 +228,7 @@ def gradient_noise(gradients, hessian=None, *, confidence=0.95):
     power = exponent(gradients)
     curved = gradients = np.ldexp(gradients, -power)
     if isinstance(hessian, Callable):
-        curved = check.array("hessian", hessian(gradients), ndim=2)
+        curved = check.array("hessian", hessian(gradients.copy()), ndim=2)
     elif hessian is not None:
         hessian = check.array("hessian", hessian, ndim=(1, 2))
         if set(hessian.shape) != {gradients.shape[1]}:
@@ -325,6 +325,7 @@ class RunningNoise:
         """
         if not self.count:
             check.reject("count", self.count, "one update or more")
+        confidence = check.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
         gamma = self.decay
         whole = 1 - gamma**self.count
         trace, signal, *squares = (total / whole for total in self.sums)

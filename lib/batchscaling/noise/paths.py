@@ -52,7 +52,7 @@ def sgd_paths(
     def step(theta):
         nonlocal velocity
         noise = walk.noise(theta) / np.sqrt(batch_size)
-        velocity = momentum * velocity + gradient(theta.copy()) + noise
+        velocity = momentum * velocity + walk.gradient(theta) + noise
         return theta - lr * velocity
 
     return walk.run(step)
@@ -92,7 +92,7 @@ def sde_paths(gradient, covariance, start, *, diffusion, dt, steps, paths, seed,
     dt = check.positive("dt", dt)
     scale = np.sqrt(check.positive("diffusion", diffusion) * dt)
     walk = _Walk(gradient, covariance, start, steps, paths, seed, every)
-    return walk.run(lambda theta: theta - dt * gradient(theta.copy()) - scale * walk.noise(theta))
+    return walk.run(lambda theta: theta - dt * walk.gradient(theta) - scale * walk.noise(theta))
 
 
 class _Walk:
@@ -110,9 +110,12 @@ class _Walk:
         if start.ndim == 2 and len(start) != paths:
             check.reject("start", f"an array of shape {start.shape}", f"(d,) or ({paths}, d)")
         self.start = np.array(np.broadcast_to(start, (paths, start.shape[-1])))
-        slope = np.shape(gradient(self.start.copy()))  # it may compute in place
-        if slope != self.start.shape:
-            shape = f"a function that returns shape {slope}"
+        # A copy: it may compute in place.
+        self.gradient = lambda theta: np.asarray(gradient(theta.copy()), dtype=float)
+        first = gradient(self.start.copy())
+        first = check.array("gradient", first, ndim=None, finite=False, missing=True)
+        if first.shape != self.start.shape:
+            shape = f"a function that returns shape {first.shape}"
             check.reject("gradient", shape, f"the shape of theta, {self.start.shape}")
         self.rng, self.covariance, self.factor = check.generator(seed), covariance, None
         if not isinstance(covariance, Callable):

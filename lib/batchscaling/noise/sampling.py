@@ -17,6 +17,7 @@ def hamiltonian_draws(cost, slope, start, *, moves, leaps=40, size=0.12, seed=0)
     ----------
     cost, slope : callable
         Map places, shape (chains, d), to C, shape (chains,), and to its gradient, (chains, d).
+        They get copies, so they may compute in place.
     start : array_like, shape (chains, d)
     moves, leaps : int
         At least 1.
@@ -34,13 +35,15 @@ def hamiltonian_draws(cost, slope, start, *, moves, leaps=40, size=0.12, seed=0)
     Raises
     ------
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or a function returns another shape.
 
     References
     ----------
     Neal, "MCMC using Hamiltonian dynamics", 2011.
     """
     place, size = check.array("start", start, ndim=2), check.positive("size", size)
+    cost = _on_copies("cost", cost, place, place.shape[:1])
+    slope = _on_copies("slope", slope, place, place.shape)
     leaps, rng = (
         check.integer("leaps", leaps, 1),
         np.random.default_rng(check.integer("seed", seed, 0)),
@@ -57,6 +60,16 @@ def hamiltonian_draws(cost, slope, start, *, moves, leaps=40, size=0.12, seed=0)
         draws.append(place)
         taken += accepted.mean()
     return np.array(draws), float(taken / len(draws))
+
+
+def _on_copies(name, function, place, shape):
+    """Return a function of copies of its argument, the shape of what it returns checked once."""
+    if not callable(function):
+        check.reject(name, function, "a function of an array of shape (chains, d)")
+    found = np.shape(function(place.copy()))
+    if found != shape:
+        check.reject(name, f"a function that returns shape {found}", f"the shape {shape}")
+    return lambda place: function(place.copy())
 
 
 def _leapfrog(slope, place, velocity, step, leaps):

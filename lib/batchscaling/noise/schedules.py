@@ -227,6 +227,7 @@ def _lower_noise(epochs, lr, batch_size, momentum, factor, limit):
         check.reject("epochs", epochs, "a non-empty sequence of positive numbers")
     lr, batch_size = check.positive("lr", lr), check.positive_amount("batch_size", batch_size)
     factor = check.real("factor", factor, 1, low_open=True)
+    _check_last(factor, lr, batch_size, limit, len(lengths))
     phases = []
     for k, length in enumerate(lengths):
         size = min(batch_size * factor**k, limit)
@@ -235,6 +236,17 @@ def _lower_noise(epochs, lr, batch_size, momentum, factor, limit):
         left = batch_size * factor**k / size
         phases.append(Phase(length, lr / left, size, momentum))
     return tuple(phases)
+
+
+def _check_last(factor, lr, batch_size, limit, phases):
+    """Check that the last phase has a finite batch size, and a rate above zero."""
+    try:
+        size = float(batch_size * factor ** (phases - 1))
+    except OverflowError:
+        size = np.inf
+    if size == np.inf or lr / (size / min(size, limit)) == 0:
+        allowed = f"a smaller one, with which {phases} phases stay within floats"
+        check.reject("factor", factor, allowed)
 
 
 def matched_batch_size(phase, *, lr=None, momentum=None):

@@ -133,12 +133,12 @@ def steps_against(scale, batch_sizes, at):
 
 
 def step_seconds(batch_sizes, seconds, wanted):
-    """Return the seconds of a step at other batch sizes than those measured.
+    """Return the seconds of a step at other batch sizes than those measured, which increase.
 
     Between measured sizes they are interpolated linearly; above, each example takes what it takes
     on average at the largest one; below the smallest, a step takes as long as that one.
     """
-    sizes = check.array("batch_sizes", batch_sizes, positive=True)
+    sizes = _increasing("batch_sizes", check.array("batch_sizes", batch_sizes, positive=True))
     seconds = check.array("seconds", seconds, positive=True)
     check.same_shape("seconds", seconds, "batch_sizes", sizes.shape)
     wanted = check.array("wanted", wanted, positive=True)
@@ -163,7 +163,7 @@ def fastest(scale, batch_sizes, seconds, within=0.05):
     best, low, high : float
         The fastest batch size, and the smallest and the largest that are as fast.
     """
-    sizes = check.array("batch_sizes", batch_sizes, positive=True)
+    sizes = _increasing("batch_sizes", check.array("batch_sizes", batch_sizes, positive=True))
     within = check.nonnegative("within", within)
     grid = np.geomspace(sizes[0], sizes[-1], 512)
     time = steps_against(scale, grid, sizes[0])[0] * step_seconds(sizes, seconds, grid)
@@ -283,11 +283,9 @@ def warm_up(examples, sizes, start):
     list of tuple of int
         Examples from which on, and the batch size.
     """
-    examples = check.array("examples", examples, nonnegative=True)
+    examples = _increasing("examples", check.array("examples", examples, nonnegative=True))
     sizes = check.array("sizes", sizes, positive=True)
     check.same_shape("sizes", sizes, "examples", examples.shape)
-    if (np.diff(examples) <= 0).any():
-        check.reject("examples", examples.tolist(), "increasing numbers")
     current = check.integer("start", start, 1)
     schedule = [(0, current)]
     for seen, size in zip(examples, sizes, strict=True):
@@ -298,6 +296,12 @@ def warm_up(examples, sizes, start):
             schedule.append((int(seen), grown))
             current = grown
     return schedule
+
+
+def _increasing(name, numbers):
+    if (np.diff(numbers) <= 0).any():
+        check.reject(name, numbers.tolist(), "increasing numbers")
+    return numbers
 
 
 def _sorted(three):

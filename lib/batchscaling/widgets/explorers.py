@@ -13,6 +13,7 @@ from batchscaling import _validation as check
 from batchscaling.nqm import NoisyQuadratic
 from batchscaling.widgets._module import compose
 
+_FLAT = 1e-6  # of the largest curvature: such directions are left out
 _MOST_CURVATURES = 400  # so that the curve follows a moving knob
 
 
@@ -326,7 +327,8 @@ class GeometryExplorer(_Explorer):
     ----------
     measured : dict of int to dict of str to array_like, each of shape (2, k)
         For each step of training, curvatures and noise of some directions of each layer, none of
-        them negative. In each step and layer some are above zero; layers are the same at all steps.
+        them negative. In each step and layer a direction that is not left out has noise; layers are
+        the same at all steps.
     step : int
         Of training at the start, one of the measured ones. A later value that is none of them
         stands for the last one before it.
@@ -350,6 +352,9 @@ class GeometryExplorer(_Explorer):
         if not isinstance(measured, Mapping) or not measured:
             check.reject("measured", measured, "a dict of steps to dicts of layers")
         steps = sorted(check.integer("step of measured", key, 0) for key in measured)
+        for at in steps:
+            if not isinstance(measured[at], Mapping):
+                check.reject(f"measured[{at}]", measured[at], "a dict of layers")
         layers = list(measured[steps[0]])
         rows = []
         for at in steps:
@@ -357,7 +362,7 @@ class GeometryExplorer(_Explorer):
                 check.reject(f"measured[{at}]", list(measured[at]), f"the layers {layers}")
             rows.append([_directions(at, name, measured[at][name]) for name in layers])
         super().__init__(
-            measured={"steps": steps, "layers": layers, "points": rows},
+            measured={"steps": steps, "layers": [*map(str, layers)], "points": rows},
             step=check.one_of("step", step, steps),
             layer=layer,
         )
@@ -370,9 +375,11 @@ def _directions(step, layer, pair):
     """Return curvature and noise of each direction, a list of pairs."""
     name = f"measured[{step}][{layer!r}]"
     pair = check.array(name, pair, ndim=2, nonnegative=True)
-    if len(pair) != 2 or not pair.any(axis=1).all():
-        found = f"an array of shape {pair.shape}"
-        check.reject(name, found, "shape (2, k), both rows with a number above zero")
+    found = f"an array of shape {pair.shape}"
+    if len(pair) != 2:
+        check.reject(name, found, "shape (2, k)")
+    if not pair[1, pair[0] > _FLAT * pair[0].max()].any():
+        check.reject(name, found, "one with noise above zero in a direction that is not left out")
     return pair.T.tolist()
 
 

@@ -20,7 +20,7 @@ _STATIC_TEXT = (
 )
 
 
-def live(function, **controls):
+def live(function, /, **controls):
     """Return sliders and menus that redraw a figure in a live notebook.
 
     The figure is drawn once at the start, so an error in `function` stops the notebook there. In

@@ -3,10 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from batchscaling import _validation as check
 from batchscaling.figures.networks.axes import batch_size_axis, plain_numbers
 from batchscaling.figures.style import GREY, LIMIT, finish, look
 from batchscaling.registry import METHODS
 
+_SHAPES = "osD^v<>PX"  # of tasks, where colours are of verdicts
 _VERDICTS = {"holds": "#007a5e", "roughly": "#56a08c", "open": "#8f8f8f", "fails": "#b22222"}
 
 
@@ -18,38 +20,55 @@ def sweep_curves(cells, measure="validation"):
 
     Parameters
     ----------
-    cells : sequence of CellResult
+    cells : iterable of CellResult
+        At least one; their optimizers are methods of the registry.
     measure : str
         One of the cells' measures.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no cell, or one has another optimizer or no such measure.
     """
+    cells = _some("cells", list(cells))
     tasks = list(dict.fromkeys(cell.task for cell in cells))
+    for cell in cells:
+        check.one_of("a cell's optimizer", cell.optimizer, METHODS)
     figure, row = _panels(len(tasks), 4.2)
+    shown = {}
     for axes, task in zip(row, tasks, strict=True):
         chosen = [cell for cell in cells if cell.task == task]
         lowest = min(cell.interval(measure)[0] for cell in chosen)
         for name in [name for name in METHODS if any(cell.optimizer == name for cell in chosen)]:
             curve = [cell for cell in chosen if cell.optimizer == name]
-            sizes = np.array([cell.batch_size for cell in curve])
-            low, median, high = np.array([cell.interval(measure) for cell in curve]).T
-            label = METHODS[name].label
-            with np.errstate(invalid="ignore"):  # no bar where the target was not reached
-                bars = [median - low, np.minimum(high, 4 * median) - median]
-            axes.errorbar(sizes, median, bars, **look(name), capsize=3, label=label)
-            perfect = median[0] * sizes[0] / sizes
-            kept = perfect > lowest / 2
-            axes.plot(sizes[kept], perfect[kept], color=look(name)["color"], linewidth=0.8)
+            bars = _beside_perfect(axes, name, curve, measure, lowest)
+            shown.setdefault(METHODS[name].label, bars)
         axes.set(title=task, yscale="log", ylabel=f"steps to the {measure} target")
         plain_numbers(axes.yaxis)
         _batch_sizes(axes, [cell.batch_size for cell in chosen])
     if len(row) == 3:  # one place of four is free
-        figure.legend(*row[0].get_legend_handles_labels(), loc=(0.6, 0.15))
+        figure.legend(shown.values(), shown.keys(), loc=(0.6, 0.15))
     else:
-        row[0].legend(loc="lower left")
+        row[0].legend(shown.values(), shown.keys(), loc="lower left")
     return finish(figure)
+
+
+def _beside_perfect(axes, name, curve, measure, lowest):
+    """Draw one curve, and perfect scaling from its smallest batch; return what a legend shows."""
+    curve = sorted(curve, key=lambda cell: cell.batch_size)
+    sizes = np.array([cell.batch_size for cell in curve])
+    low, median, high = np.array([cell.interval(measure) for cell in curve]).T
+    with np.errstate(invalid="ignore"):  # no bar where the target was not reached
+        bars = [median - low, np.minimum(high, 4 * median) - median]
+    drawn = axes.errorbar(sizes, median, bars, **look(name), capsize=3)
+    perfect = median[0] * sizes[0] / sizes
+    kept = perfect > lowest / 2
+    axes.plot(sizes[kept], perfect[kept], color=look(name)["color"], linewidth=0.8)
+    return drawn
 
 
 def critical_batch_sizes(panels):
@@ -63,8 +82,13 @@ def critical_batch_sizes(panels):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no panel, or an empty one.
     """
-    counts = [len(rows) for rows in panels.values()]
+    counts = [len(_some("panels", rows)) for rows in _some("panels", panels).values()]
     figure, column = plt.subplots(
         len(panels), 1, figsize=(7.2, 0.36 * sum(counts) + 0.55 * len(counts) + 0.7), sharex=True,
         squeeze=False, height_ratios=counts,
@@ -92,19 +116,25 @@ def claims(rows):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no claim, or a verdict is none of `verdict`.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.1))
+    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(_some("rows", rows)) + 1.1))
     tasks = list(dict.fromkeys(task for found in rows.values() for task in found))
+    apart = 0.75 / max(len(tasks), 3)
     axes.axvline(1, color=LIMIT, linewidth=1)
     axes.axvspan(0.8, 1.25, color=GREY, alpha=0.15, linewidth=0)
     for place, found in enumerate(rows.values()):
         for task, ((low, middle, high), verdict) in found.items():
             rank = tasks.index(task)
-            sign = _sign(verdict) | {"marker": "osD"[rank]}
-            height = place + 0.25 * (rank - 1) if len(found) > 1 else place
+            sign = _sign(verdict) | {"marker": _SHAPES[rank % len(_SHAPES)]}
+            height = place + apart * (rank - 1) if len(found) > 1 else place
             axes.errorbar(middle, height, xerr=[[middle - low], [high - middle]], **sign)
     for rank, task in enumerate(tasks):
-        axes.plot([], [], "osD"[rank], color=GREY, label=task)
+        axes.plot([], [], _SHAPES[rank % len(_SHAPES)], color=GREY, label=task)
     for verdict in _VERDICTS:
         axes.plot([], [], **_sign(verdict), marker="P", markersize=8, label=verdict)
     axes.set_yticks(range(len(rows)), labels=rows)
@@ -129,11 +159,18 @@ def ratios(panels, ylabel):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If no middle is finite and above zero.
     """
-    figure, row = _panels(len(panels), 3.6, sharey=True)
     middles = [ends[1] for lines in panels.values() for _, ends in lines.values()]
-    middles = np.concatenate(middles)
+    middles = np.concatenate([*middles, []])
     middles = middles[np.isfinite(middles) & (middles > 0)]
+    if not len(middles):
+        check.reject("panels", panels, "some middle that is finite and above zero")
+    figure, row = _panels(len(panels), 3.6, sharey=True)
     edges = middles.min() / 1.5, middles.max() * 1.5
     shown = {}
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
@@ -167,7 +204,7 @@ def best_rates(panels):
     -------
     matplotlib.figure.Figure
     """
-    figure, row = _panels(len(panels), 3.6)
+    figure, row = _panels(len(_some("panels", panels)), 3.6)
     shown = {}
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
         for place, (name, (sizes, (low, best, high))) in enumerate(lines.items()):
@@ -203,7 +240,7 @@ def beside_model(cells, model):
     -------
     matplotlib.figure.Figure
     """
-    figure, row = _panels(len(model), 4.2)
+    figure, row = _panels(len(_some("model", model)), 4.2)
     shown = {}
     for axes, (task, lines) in zip(row, model.items(), strict=True):
         for name, (sizes, steps) in lines.items():
@@ -238,7 +275,13 @@ def settings(cell, measure="validation"):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the cell has no such measure.
     """
+    check.one_of("measure", measure, cell.best)
     figure, axes = plt.subplots()
     momentum = cell.hyper.get("momentum", np.zeros(len(cell.hyper["lr"])))
     lr, steps = cell.hyper["lr"] / (1 - momentum), np.median(cell.steps[measure], axis=1)
@@ -263,6 +306,11 @@ def settings(cell, measure="validation"):
     return finish(figure)
 
 
+def _some(name, values):
+    """Return what is to be drawn, unless it is nothing."""
+    return values if len(values) else check.reject(name, values, "at least one")
+
+
 def _panels(count, height, **keywords):
     """Return a figure of `count` panels, two in a row, and their axes."""
     rows = -(-count // 2)
@@ -282,7 +330,7 @@ def _batch_sizes(axes, sizes):
 
 def _sign(verdict):
     """Return the look of a verdict: hollow where a claim does not hold."""
-    color = _VERDICTS[verdict]
+    color = _VERDICTS[check.one_of("verdict", verdict, _VERDICTS)]
     face = color if verdict in ("holds", "roughly") else "white"
     return {"color": color, "markerfacecolor": face, "markeredgewidth": 1.6, "linestyle": ""}
 

@@ -56,12 +56,7 @@ def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, cla
     factor, width = check.integer("factor", factor, 1), check.integer("width", width, 1)
     channels, classes = check.integer("channels", channels, 1), check.integer("classes", classes, 1)
     ghost_size = check.integer("ghost_size", ghost_size, 1)
-    blocks, count = [], width
-    for stage in range(3):
-        filters = width * factor * 2**stage
-        for place in range((depth - 4) // 6):
-            blocks.append((count, filters, 2 if stage and not place else 1))
-            count = filters
+    blocks = _blocks(depth, factor, width)
 
     def init(rng):
         params = {"first.weight": he_normal(rng, width, channels, 3, 3, inputs=9 * channels)}
@@ -100,3 +95,14 @@ def wide_resnet(depth=16, factor=4, *, ghost_size=128, width=16, channels=3, cla
 
 def _scale(name, channels):
     return {f"{name}.scale": torch.ones(channels), f"{name}.shift": torch.zeros(channels)}
+
+
+def _blocks(depth, factor, width):
+    """Return inputs, filters and stride of every block."""
+    blocks, count = [], width
+    for stage in range(3):
+        filters = width * factor * 2**stage
+        for place in range((depth - 4) // 6):
+            blocks.append((count, filters, 2 if stage and not place else 1))
+            count = filters
+    return blocks

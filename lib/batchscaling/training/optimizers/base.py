@@ -244,18 +244,7 @@ def chain(*optimizers):
         or a part that changes updates comes before a rate, or workers share the draws of one part
         and not those of another.
     """
-    if not optimizers:
-        check.reject("optimizers", optimizers, "one or more")
-    has_rate = False
-    for i, optimizer in enumerate(optimizers):
-        _require_optimizer(f"optimizers[{i}]", optimizer)
-        if has_rate and optimizer.penalty is not None:
-            found = f"a penalty on the parameters, with {list(optimizer.hyper)}, after a rate"
-            check.reject(f"optimizers[{i}]", found, "one before it, or decoupled_weight_decay")
-        if optimizer.of_updates and not has_rate:
-            found = f"a part that changes updates, with {list(optimizer.hyper)}, before a rate"
-            check.reject(f"optimizers[{i}]", found, "one after it")
-        has_rate = has_rate or "lr" in optimizer.hyper
+    _check_order(optimizers)
     hyper = join_hyper("optimizers", optimizers)
     shared = {optimizer.shared_draw for optimizer in optimizers if optimizer.draw is not None}
     if len(shared) > 1:
@@ -290,6 +279,22 @@ def chain(*optimizers):
         looks=_of_parts(optimizers, "looks"),
         outcomes=_of_parts(optimizers, "outcomes"),
     )
+
+
+def _check_order(optimizers):
+    """Refuse parts that would take gradients for updates, or updates for gradients."""
+    if not optimizers:
+        check.reject("optimizers", optimizers, "one or more")
+    has_rate = False
+    for i, optimizer in enumerate(optimizers):
+        _require_optimizer(f"optimizers[{i}]", optimizer)
+        if has_rate and optimizer.penalty is not None:
+            found = f"a penalty on the parameters, with {list(optimizer.hyper)}, after a rate"
+            check.reject(f"optimizers[{i}]", found, "one before it, or decoupled_weight_decay")
+        if optimizer.of_updates and not has_rate:
+            found = f"a part that changes updates, with {list(optimizer.hyper)}, before a rate"
+            check.reject(f"optimizers[{i}]", found, "one after it")
+        has_rate = has_rate or "lr" in optimizer.hyper
 
 
 def _update_of_parts(optimizers, asks):

@@ -53,10 +53,11 @@ function describe({ step, name, shown, law, middle }) {
   );
 }
 
-// Whole decades around the values.
+// Whole decades around the values, at least one.
 function decades(values) {
   const ends = [Math.min(...values), Math.max(...values)].map(Math.log10);
-  return [10 ** Math.floor(ends[0]), 10 ** Math.ceil(ends[1])];
+  const low = Math.floor(ends[0]);
+  return [10 ** low, 10 ** Math.max(Math.ceil(ends[1]), low + 1)];
 }
 
 function render({ model, el }) {

@@ -2,6 +2,7 @@
 // marks. Knobs multiply the noise and the start, so that one sees which part of the curve each
 // number moves.
 
+import { initialRisk } from "./nqm.js";
 import { tuneRate } from "./tuning.js";
 import {
   KNOBS,
@@ -62,7 +63,8 @@ function meanFactor(curve, points) {
   return Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
 }
 
-function describe({ curves, measured }) {
+function describe({ curves, measured, isThere }) {
+  if (isThere) return "The model starts at or below the target: it takes no steps.";
   if (Object.values(curves).includes(null)) {
     return "The search found no learning rate that reaches the target at every batch size.";
   }
@@ -93,6 +95,7 @@ function render({ model, el }) {
       noise: times(problem.noise, settings.noise_factor),
       second_moment: times(problem.second_moment, settings.start_factor),
     };
+    if (initialRisk(changed) <= target) return { curves: {}, view, measured, isThere: true };
     const curves = {};
     for (const [key, momentum] of [
       ["sgd", 0],
@@ -103,7 +106,7 @@ function render({ model, el }) {
         ? null
         : best.map(({ steps }, k) => ({ batchSize: sizes[k], steps }));
     }
-    return { curves, view, measured };
+    return { curves, view, measured, isThere: false };
   }
 
   const picture = plot({

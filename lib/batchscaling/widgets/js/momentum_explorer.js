@@ -5,6 +5,7 @@
 import {
   convergenceRate,
   dimension,
+  foldingSteps,
   heavyBall,
   initialRisk,
   riskParts,
@@ -76,6 +77,7 @@ function compute(problem, groups, { lr, momentum, batch_size }) {
     limit: stabilityLimit(problem, momentum),
     stable: lr < stabilityLimit(problem, momentum),
     slowest: convergenceRate(problem, lr, momentum),
+    folding: foldingSteps(problem, lr, momentum),
     overDamped: dimension(select(problem, isReal)),
     groups: groups.map((group) => {
       const { mean, noise } = riskParts(group.problem, method, STEPS);
@@ -88,7 +90,7 @@ function compute(problem, groups, { lr, momentum, batch_size }) {
   };
 }
 
-function describe(problem, { lr, momentum }, { limit, stable, slowest, overDamped }) {
+function describe(problem, { lr, momentum }, { limit, stable, slowest, folding, overDamped }) {
   const all = formatCount(dimension(problem));
   const verb = overDamped === 1 ? "is" : "are";
   const damping = `${formatCount(overDamped)} of ${all} directions ${verb} over-damped.`;
@@ -99,7 +101,7 @@ function describe(problem, { lr, momentum }, { limit, stable, slowest, overDampe
       `${damping} The largest root has modulus ${formatRoot(slowest)}. ${effective}`
     );
   }
-  const time = formatNumber(-1 / Math.log(slowest));
+  const time = formatNumber(folding);
   return (
     `${damping} The slowest root, ${formatRoot(slowest)}, shrinks by the factor e in ${time} steps. ` +
     effective

@@ -116,6 +116,21 @@ export function convergenceRate(problem, lr, momentum) {
   return Math.max(...problem.curvature.map((h) => Math.hypot(...roots(lr * h, momentum)[0])));
 }
 
+/** In how many steps the slowest direction shrinks by the factor e; infinite where it does not. */
+export function foldingSteps(problem, lr, momentum) {
+  const slowest = Math.max(...problem.curvature.map((h) => logModulus(lr * h, momentum)));
+  return slowest < 0 ? -1 / slowest : Infinity;
+}
+
+// The logarithm of the larger modulus of the two roots, also where the modulus rounds to 1.
+function logModulus(x, momentum) {
+  const [[real, imaginary], [other]] = roots(x, momentum);
+  if (imaginary !== 0) return Math.log(momentum) / 2;
+  if (real < 0) return Math.log(-real);
+  const gap = Math.max(real - other, 0);
+  return Math.log1p((-2 * x) / (1 - momentum + x + gap)); // the root is 1 minus the fraction
+}
+
 /** The first 16 steps, then 16 in each octave up to `last`: 0, 1, ..., 32, 34, ..., 64, 68, ... */
 export function stepGrid(last) {
   const steps = [0];

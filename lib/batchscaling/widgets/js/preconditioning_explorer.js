@@ -3,7 +3,7 @@
 // rate is a fraction of the largest stable one.
 
 import {
-  convergenceRate,
+  foldingSteps,
   heavyBall,
   initialRisk,
   precondition,
@@ -64,12 +64,10 @@ function setUp(original, power, { lr_fraction, momentum }) {
 // How fast the slowest direction is, in e-folding steps, and the floor.
 function tradeOff(original, power, settings) {
   const { problem, lr, method } = setUp(original, power, settings);
-  const rate = convergenceRate(problem, lr, settings.momentum);
   return {
     power,
     lr,
-    rate,
-    folding: -1 / Math.log(rate),
+    folding: foldingSteps(problem, lr, settings.momentum),
     floor: steadyStateRisk(problem, method, settings.batch_size),
   };
 }

@@ -298,7 +298,7 @@ function slider({ label, choices, value, format, onInput }) {
     const text = format(values[input.value]);
     shown.textContent = text;
     input.setAttribute("aria-valuetext", text);
-    input.style.setProperty("--filled", `${(100 * input.value) / input.max}%`);
+    input.style.setProperty("--filled", `${(100 * input.value) / Math.max(input.max, 1)}%`);
   };
   const set = (next) => {
     values = [...new Set([...choices, next])].sort((a, b) => a - b);
