@@ -37,6 +37,8 @@ def fill(file, part, cells, measure, command, **about):
             continue
         began, found = time.perf_counter(), measure(**cell)
         stored = _read(file, part, about)  # another process may have added cells
+        if _holds(stored[part], cell):
+            continue
         seconds = stored["provenance"]["seconds"] + time.perf_counter() - began
         origin = provenance(command, "cpu", seconds)
         write_record(file, {"provenance": origin, **about, part: [*stored[part], cell | found]})

@@ -7,6 +7,7 @@ import torch
 
 from batchscaling.training import (
     FlipCrop,
+    Model,
     Schedule,
     adam,
     chain,
@@ -128,3 +129,11 @@ def test_augmentation_and_ghost_batches_are_told():
     kinds = [None, FlipCrop(1), FlipCrop(2)]
     digests = [told(replace(data, augment=kind), small)["augmentation (digest)"] for kind in kinds]
     assert len(set(digests)) == 3 and digests[0] == ""
+
+
+def test_a_network_that_computes_in_float32_only_is_told_by_the_rest(data):
+    def apply(params, inputs):
+        return inputs.float() @ params["w"]
+
+    narrow = Model(lambda rng: {"w": torch.randn(64, 10, generator=rng)}, apply)
+    assert told(data, narrow)["outputs (digest)"] == ""

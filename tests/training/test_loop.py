@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from batchscaling.training import (
     Data,
     FlipCrop,
     Model,
+    Schedule,
     Trials,
     adam,
     adam_without_momentum,
@@ -666,3 +668,20 @@ def test_bad_input_names_parameter_value_and_what_is_allowed(data, model, change
 def test_a_device_that_is_not_there_is_told(data, model):
     with pytest.raises(ValueError, match=r"^device is 'cuda'; allowed: "):
         train(data, model, sgd, grid(0, lr=0.1), batch_size=8, max_steps=2, device="cuda")
+
+
+def test_a_schedule_may_declare_what_the_optimizer_has():
+    def factor(step, hyper):
+        return 1 - hyper["momentum"]
+
+    trials = grid(0, lr=0.1, momentum=0.5)
+    how = {"batch_size": 16, "max_steps": 5}
+    found = train(
+        tiny.load(), tiny.TINY.model, heavy_ball, trials, **how,
+        schedule=Schedule(factor, {"momentum": heavy_ball.hyper["momentum"]}),
+    )  # fmt: skip
+    half = train(tiny.load(), tiny.TINY.model, heavy_ball, grid(0, lr=0.05, momentum=0.5), **how)
+    np.testing.assert_allclose(found.loss, half.loss, rtol=1e-6)
+    other = Schedule(factor, {"momentum": lambda name, value: value})
+    with pytest.raises(ValueError, match=r"'momentum' of another kind than another part"):
+        train(tiny.load(), tiny.TINY.model, heavy_ball, trials, **how, schedule=other)

@@ -162,7 +162,7 @@ def of_differences(keep):
 
 @pytest.mark.parametrize(
     ("view", "compiled"),
-    [(False, False), (True, False), pytest.param(False, True, marks=COMPILES)],
+    [(False, False), (True, False), *(pytest.param(v, True, marks=COMPILES) for v in (0, 1))],
 )
 def test_a_state_may_hold_the_parameters(view, compiled):
     data, model = tiny.load(), mlp([tiny.FEATURES, 8, tiny.CLASSES])

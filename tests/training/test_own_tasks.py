@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch.nn.functional import conv2d
 
 from batchscaling.__main__ import main
 from batchscaling.training import (
@@ -279,3 +280,28 @@ def test_data_made_in_inference_mode_are_known(own):
     with torch.inference_mode():
         data = tiny.load()
     assert identity(replace(own, load=lambda: data)) == identity(own)
+
+
+class Blurred:
+    """An augmentation of one's own, whose kernel is of float32."""
+
+    def draw(self, rng, batch_size):
+        return torch.rand(batch_size, 1, generator=rng)
+
+    def apply(self, images, draws):
+        return conv2d(images, torch.full((1, 1, 3, 3), 1 / 9), padding=1)
+
+
+def test_an_augmentation_of_ones_own_is_known_by_what_it_does(own):
+    def load(augment):
+        data = digits(validation=60)
+        inputs = (t.view(-1, 1, 8, 8) for t in (data.train_inputs, data.validation_inputs))
+        one, two = inputs
+        return replace(data, train_inputs=one, validation_inputs=two, augment=augment)
+
+    cnn = replace(own, model=simple_cnn(8, filters=(2, 3), units=8))
+    one, again, none = (
+        identity(replace(cnn, load=partial(load, augment)))
+        for augment in (Blurred(), Blurred(), FlipCrop(0))
+    )
+    assert one == again != none

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -159,6 +160,16 @@ def test_a_program_takes_large_products_where_rows_share_their_batch(seeds, shar
     _, compiled = programs(heavy_ball, seeds, 16, momentum=0.5)
     compiled.step(0)
     assert found == [shared]
+
+
+@compiles
+def test_a_program_is_compiled_for_its_first_number_of_rows_and_then_for_every_one():
+    compiled = list(programs(heavy_ball, 12 * [0], 16, momentum=0.5))[1]
+    before = counters["stats"]["unique_graphs"]
+    for step, count in enumerate((12, 11, 9, 8, 7)):
+        compiled.keep(np.arange(count))
+        compiled.step(step)
+    assert counters["stats"]["unique_graphs"] - before == 2
 
 
 @compiles

@@ -97,7 +97,7 @@ def failure(test, names):
 
 def on_copies(value):
     """Return a function as one of copies of its arguments, as in grading; else the value itself."""
-    if not inspect.isfunction(value):
+    if not callable(value) or isinstance(value, type):
         return value
 
     @wraps(value)

@@ -79,8 +79,8 @@ class BatchSizeCurve:
     def critical(self, count=200):
         """Return critical batch sizes by `fit_hyperbola` for seeds drawn again, shape (count,).
 
-        A fit leaves out batch sizes at which the median is infinite; NaN where fewer than two
-        different ones are left.
+        They may be 0 or ``inf``, so take quantiles by `bootstrap_interval`. A fit leaves out batch
+        sizes at which the median is infinite; NaN where fewer than two different ones are left.
 
         Raises
         ------

@@ -19,7 +19,7 @@ from batchscaling.training.evaluation import MEASURES, Evaluation
 from batchscaling.training.fit import check_fit
 from batchscaling.training.kinds import check_kinds
 from batchscaling.training.losses import cross_entropy, smoothed_cross_entropy
-from batchscaling.training.optimizers.base import check_single, join_hyper
+from batchscaling.training.optimizers.base import check_single
 from batchscaling.training.program import Program
 from batchscaling.training.rows import Pieces
 from batchscaling.training.schedules import BatchSizes, constant
@@ -348,8 +348,12 @@ def check_complete(optimizer):
 def check_hyper(optimizer, schedule, trials, device, exchange=None):
     """Return the hyperparameters as float32 tensors, each value checked by its owner."""
     check_complete(optimizer)
-    parts = [optimizer, schedule] + [exchange] * (exchange is not None)
-    rules = join_hyper("optimizer, schedule and exchange", parts)
+    rules = {}
+    for part in (optimizer, schedule, *[exchange] * (exchange is not None)):
+        for name, rule in part.hyper.items():
+            if rules.setdefault(name, rule) != rule:
+                found = f"with {name!r} of another kind than another part"
+                check.reject("optimizer, schedule or exchange", found, "a name of its own")
     if "decay" in trials.hyper:
         rules.setdefault("decay", partial(check.real, low=0, high=1, high_open=True))
     if set(trials.hyper) != set(rules):

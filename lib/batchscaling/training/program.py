@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch.func import vjp, vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from batchscaling.training.data import Streams, generator
 from batchscaling.training.device import compile_all
@@ -108,7 +108,7 @@ class Program:
             self._gradients, self._moved = compile_all(*parts, device=self.device)
         elif self.device.type == "cpu":
             self._record()
-        self._checked = False
+        self._checked, self._in_place = False, None
 
     def start(self, seeds, hyper, batch_size):
         """Initialise one trial for each seed.
@@ -131,8 +131,7 @@ class Program:
         hyper = tree_map(self._for_workers, take(hyper, trials))
         average = tree_map(torch.clone, params) if "decay" in hyper else {}
         outer = {} if exchange is None else self._by_row(exchange.init(self._by_worker(params)))
-        state = _apart(vmap(self.optimizer.init)(params), params)
-        self.rows = Rows(params, state, average, hyper, outer)
+        self.rows = Rows(params, vmap(self.optimizer.init)(params), average, hyper, outer)
         examples, draws = len(self.data.train_inputs), self._draws(initial[0])
         self.streams = Streams(self.seeds, examples, batch_size, draws)
 
@@ -261,6 +260,7 @@ class Program:
         params, state, average, hyper, outer = rows
         seen = {name: batch[name] for name in ("index", "changes") if name in batch}
         if self._plain:
+            self._look_for_params(state, params, hyper)
             params, state = self._advanced(params, seen, state, hyper)
         else:
             params, state, outer = self._watched(rows, batch, seen, looks, step)
@@ -301,6 +301,7 @@ class Program:
             outcomes = [o for o in self.optimizer.outcomes if step % o.every == 0]
             if outcomes:
                 before = tree_map(torch.clone, params), self._losses(params, batch)
+            self._look_for_params(state, params, hyper)
             params, state = self._moved(grads, state, params, hyper)
             if outcomes:
                 taken = self._taken(*before, mine, params, batch)
@@ -315,10 +316,21 @@ class Program:
     def _moved(self, grads, state, params, hyper):
         """Return the parameters, and the optimizer's state, after an update."""
         updates, state = self._update(grads, state, params, hyper)
-        state = _apart(state, params)
-        for name, p in params.items():
-            p.add_(updates[name])  # in place: new memory costs a CPU more than the sum
+        if self._in_place:
+            for name, p in params.items():
+                p.add_(updates[name])  # new memory costs a CPU more than the sum
+        else:
+            params = {name: p + updates[name] for name, p in params.items()}
         return self._constrained(params), state
+
+    def _look_for_params(self, state, params, hyper):
+        """See before the first step whether the state holds parameters: they stay then."""
+        if self._in_place is None:
+            grads = {name: torch.zeros_like(p) for name, p in params.items()}
+            _, later = self._update(grads, state, params, hyper)
+            held = [tensor for tree in (state, later) for tensor in tree_leaves(tree)]
+            places = {p.untyped_storage().data_ptr() for p in params.values()}
+            self._in_place = all(t.untyped_storage().data_ptr() not in places for t in held)
 
     def _constrained(self, params):
         return params if self.model.constrain is None else vmap(self.model.constrain)(params)
@@ -439,14 +451,6 @@ def _forward_for_compiler(apply, params, inputs):
     """Do the same as `_forward` in one graph, which would be slower if it were not compiled."""
     outputs, backward = vjp(lambda params: apply(params, inputs).float(), params)
     return outputs, lambda slope: list(backward(slope)[0].values())
-
-
-def _apart(state, params):
-    """Return an optimizer's state in which parameters, which change in place, are copies."""
-    if torch.compiler.is_compiling():
-        return tree_map(lambda t: t.clone() if any(t is p for p in params.values()) else t, state)
-    held = {p.untyped_storage().data_ptr() for p in params.values()}
-    return tree_map(lambda t: t.clone() if t.untyped_storage().data_ptr() in held else t, state)
 
 
 def _is_another(drawn):

@@ -19,7 +19,7 @@ def _large_product(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 @_large_product.register_fake
 def _(rows, others):
-    return rows.new_empty(len(rows), len(others))
+    return rows.new_empty(rows.shape[0], others.shape[0])  # `len` would fix a size that varies
 
 
 @register_lowering(torch.ops.batchscaling.large_product.default, type_promotion_kind=None)

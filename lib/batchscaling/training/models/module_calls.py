@@ -88,7 +88,7 @@ class _PaddingOfLayers(TorchFunctionMode):
             _, weight, padding = (*args, *[kwargs.get(n) for n in _OF_EMBEDDING[len(args) :]])[:3]
             if padding is not None and id(weight) not in self._known:
                 found = "of a module whose forward calls functional.embedding with padding_idx"
-                check.reject("build", found, "torch.nn.Embedding, which has one, too")
+                check.reject("build", found, "torch.nn.Embedding with a weight as it is stored")
         return function(*args, **kwargs)
 
 

@@ -61,7 +61,7 @@ def augmentation_digest(data):
     """Return the digest of what augmentation makes of the first images; empty without one."""
     if data.augment is None:
         return ""
-    images = data.train_inputs[:64].double()
+    images = data.train_inputs[:64]
     drawn = data.augment.draw(generator(0, "augment"), len(images))
     return _digest([_rounded(_sum(data.augment.apply(images, drawn.to(images.device)))[None])])
 
@@ -154,9 +154,12 @@ def _like(moment, name, params):
 
 @torch.no_grad()
 def _of_outputs(model, params, inputs):
-    """Return the digest of what the network makes of a ghost batch."""
+    """Return the digest of what the network makes of a ghost batch; empty if double is too much."""
     params = {name: p.double() for name, p in params.items()}
-    outputs = model.apply(params, inputs.double() if inputs.is_floating_point() else inputs)
+    try:
+        outputs = model.apply(params, inputs.double() if inputs.is_floating_point() else inputs)
+    except RuntimeError:
+        return ""
     return _digest([_rounded(_sum(outputs)[None])])
 
 

@@ -107,7 +107,7 @@ def train_distributed(
         compared in any case: hyperparameters, data and initial parameters; what the first steps
         of the optimizer make of fixed numbers, in double precision; the loss's slope at two
         examples; the schedule's factors in all steps; the exchange's name; what the network
-        makes of a ghost batch, and augmentation of 64 images.
+        makes of a ghost batch in double precision, if it can, and augmentation of 64 images.
 
     Returns
     -------
