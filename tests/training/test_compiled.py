@@ -25,6 +25,7 @@ compiles = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 def test_compiled_steps_differ_by_rounding_only():
     trials = grid(seeds=range(2), lr=np.geomspace(0.02, 0.2, 4), momentum=0.9)
     task = {"batch_size": 64, "max_steps": 60, "target": 0.5}
+    counters.clear()  # of other tests
     plain, compiled = (
         train(digits(), mlp([64, 64, 10]), heavy_ball, trials, **task, compiled=compiled)
         for compiled in (False, True)

@@ -83,7 +83,8 @@ class Checkpoint:
         for i, leaf in enumerate(leaves):
             kind = leaf.new_empty(0, device="cpu").numpy().dtype
             stored = self._array(arrays, f"held.{i}", (self.group.workers, *leaf.shape), kind)
-            found.append(torch.from_numpy(stored[self.group.rank].copy()).to(leaf.device))
+            # In the layout of `like`: in another one, kernels may round otherwise.
+            found.append(torch.empty_like(leaf).copy_(torch.tensor(stored[self.group.rank])))
         return tree_unflatten(found, structure)
 
     def measured(self, arrays, like):
