@@ -25,7 +25,8 @@ def relative_steps(panels):
     -------
     matplotlib.figure.Figure
     """
-    figure, all_axes = plt.subplots(1, len(panels), squeeze=False)
+    height = 1.2 + 0.36 * max(map(len, panels.values()))
+    figure, all_axes = plt.subplots(1, len(panels), squeeze=False, figsize=(7.2, height))
     for axes, (title, rows) in zip(all_axes[0], panels.items(), strict=True):
         for row, (name, (low, middle, high)) in enumerate(rows.items()):
             line = look(name)
@@ -35,7 +36,7 @@ def relative_steps(panels):
         labels = [METHODS[name].label for name in rows]
         axes.set_yticks(range(len(rows)), labels=labels)
         axes.invert_yaxis()
-        axes.set(title=title, xlabel="steps over the reference's")
+        axes.set(title=title, xlabel="relative steps")
     return finish(figure)
 
 
