@@ -4,6 +4,7 @@ To import torch's compiler takes a second, so this file is imported when somethi
 """
 
 import torch
+from torch import library
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.ir import TensorBox
 from torch._inductor.lowering import register_lowering
@@ -12,7 +13,7 @@ from torch._inductor.mkldnn_ir import LinearUnary
 aten = torch.ops.aten
 
 
-@torch.library.custom_op("batchscaling::large_product", mutates_args=())
+@library.custom_op("batchscaling::large_product", mutates_args=())
 def _large_product(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return rows @ others.mT
 
